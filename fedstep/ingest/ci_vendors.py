@@ -99,8 +99,8 @@ VENDORS = (
         number=("GITHUB_RUN_NUMBER",),
         has_event_file=True,
         fork_events=("pull_request", "pull_request_review", "pull_request_review_comment", "workflow_run"),
-        # This one has the secrets of the target, and often the files of the pull request.
-        untrusted_events=("pull_request_target",),
+        # These have the secrets of the target, and often the files of the pull request.
+        untrusted_events=("pull_request_target", "issue_comment"),
         actors=("GITHUB_ACTOR", "GITHUB_TRIGGERING_ACTOR"),
         untrusted_actors=("dependabot[bot]",),
         deeper="set fetch-depth: 0 on actions/checkout",
@@ -143,7 +143,12 @@ VENDORS = (
         branch_folder="BRANCH_NAME",
         branch=("CHANGE_BRANCH", "BRANCH_NAME", "GIT_LOCAL_BRANCH", "GIT_BRANCH"),
         base_branch=("CHANGE_TARGET",),
-        event=("BUILD_CAUSE", "ROOT_BUILD_CAUSE"),
+        event=("GERRIT_EVENT_TYPE", "BUILD_CAUSE", "ROOT_BUILD_CAUSE"),
+        # of the plugin Gerrit Trigger; whoever has an account may propose a change
+        untrusted_events=(
+            *("patchset-created", "comment-added", "draft-published", "change-restored", "topic-changed"),
+            *("wip-state-changed", "private-state-changed", "vote-deleted", "hashtags-changed"),
+        ),
         pull_request=("CHANGE_ID",),
         tag=("TAG_NAME",),
         commit=("GIT_COMMIT",),
@@ -387,10 +392,11 @@ VENDORS = (
 EVENTS = {
     word: event
     for event, words in {
-        "push": "push branch webhook individualci batchedci scmtrigger",
+        "push": "push branch webhook individualci batchedci scmtrigger change-merged ref-updated",
         "pull_request": "pull_request pull_request_target pull_request_review pullrequest merge_request_event "
         "external_pull_request_event pull_request_metadata pull_request_closed pull-request "
-        "pull_request_created pull_request_updated pull_request_reopened pull_request_merged",
+        "pull_request_created pull_request_updated pull_request_reopened pull_request_merged patchset-created "
+        "comment-added draft-published",
         "schedule": "schedule scheduled cron timertrigger",
         "manual": "manual workflow_dispatch repository_dispatch web webide ui custom manualtrigger",
         "tag": "tag release",

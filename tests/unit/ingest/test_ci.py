@@ -340,6 +340,9 @@ class TestTrust:
             TRAVIS | {"TRAVIS_PULL_REQUEST_SLUG": "stranger/shop", "TRAVIS_REPO_SLUG": "owner/shop"},
             WOODPECKER | {"CI_COMMIT_PULL_REQUEST": "3"},
             DRONE | {"DRONE_PULL_REQUEST": "3"},
+            JENKINS | {"GERRIT_EVENT_TYPE": "patchset-created", "GERRIT_CHANGE_NUMBER": "7"},
+            JENKINS | {"GERRIT_EVENT_TYPE": "comment-added", "GERRIT_CHANGE_NUMBER": "7"},
+            GITHUB | {"GITHUB_EVENT_NAME": "issue_comment"},
             GITHUB | {"GITHUB_ACTOR": "dependabot[bot]"},
             GITHUB | {"GITHUB_TRIGGERING_ACTOR": "dependabot[bot]"},
         ],
@@ -362,6 +365,11 @@ class TestTrust:
         gitlab = {"gitlabSourceRepoHttpUrl": source, "gitlabTargetRepoHttpUrl": f"https://gitlab.example.org/{target}"}
         for plugin in (github, gitlab):
             assert read_ci(JENKINS | plugin).untrusted == untrusted
+
+    def test_what_gerrit_has_merged_is_trusted(self) -> None:
+        for event in ("change-merged", "ref-updated"):
+            ci = read_ci(JENKINS | {"GERRIT_EVENT_TYPE": event, "GERRIT_CHANGE_NUMBER": "7"})
+            assert (ci.event, ci.untrusted) == ("push", False)
 
     @pytest.mark.parametrize("event", ["pull_request", "pull_request_target"])
     def test_a_fork_on_github_is_known_by_the_event_file(self, event: str) -> None:

@@ -20,12 +20,11 @@ from fedstep.cli.output import echo_result, echo_warnings, exit_code
 from fedstep.errors import HistoryError, InputError, MissingExtra, UsageError
 from fedstep.federation.trust import split_address
 from fedstep.history.project_store import ProjectStore
-from fedstep.importers.api_client import ApiClient, RateLimitPolicy, ResponseCache, requests_getter
-from fedstep.importers.base import BuildFilter, ImportSource, ProgressBar
-from fedstep.importers.recorded_builds import open_folder, open_tables
 
 if TYPE_CHECKING:
+    from fedstep.importers.api_client import ApiClient, RateLimitPolicy
     from fedstep.importers.backfill_run import BackfillResult
+    from fedstep.importers.base import BuildFilter, ImportSource
     from fedstep.importers.parallel import WorkerPool
 
 PUBLISH_SECONDS = 120.0  # hundreds of builds at once
@@ -98,6 +97,7 @@ def backfill(
     \b
     Example: fedstep backfill recorded-builds/
     """
+    from fedstep.importers.base import BuildFilter
     from fedstep.importers.parallel import WorkerPool
     from fedstep.pipeline.context import fetch_history, publish_now
 
@@ -126,7 +126,7 @@ def backfill(
 
 
 def _learn_from(
-    builds: ImportSource, store: ProjectStore, wanted: BuildFilter, keep: int, workers: "WorkerPool"
+    builds: "ImportSource", store: ProjectStore, wanted: "BuildFilter", keep: int, workers: "WorkerPool"
 ) -> "BackfillResult":
     """Learn from the builds, with a progress bar on standard error. Raises MissingExtra without scikit-learn."""
     try:
@@ -134,6 +134,8 @@ def _learn_from(
     except ImportError as error:
         remedy = "Run: pip install 'fedstep[train]'"
         raise MissingExtra(f"nothing was learned, {error.name or 'scikit-learn'} is not installed", remedy) from error
+    from fedstep.importers.base import ProgressBar
+
     bar = ProgressBar(sys.stderr, builds.total, time.monotonic)
     try:
         return learn_builds(store, builds, wanted, keep, workers, bar)
@@ -141,10 +143,12 @@ def _learn_from(
         bar.close()
 
 
-def _open_source(options: ServiceOptions, store: ProjectStore, wanted: BuildFilter) -> ImportSource:
+def _open_source(options: ServiceOptions, store: ProjectStore, wanted: "BuildFilter") -> "ImportSource":
     """Return the builds that the options name, in files or behind an API."""
     if not (options.github or options.gitlab or _is_url(options.source)):
         return open_path(Path(options.source), wanted)
+    from fedstep.importers.api_client import RateLimitPolicy
+
     return open_service(options, os.environ, store, wanted, RateLimitPolicy(tell=echo_warnings))
 
 
@@ -172,8 +176,10 @@ def _is_url(source: str) -> bool:
     return source.startswith(("http://", "https://"))
 
 
-def open_path(path: Path, build_filter: BuildFilter) -> ImportSource:
+def open_path(path: Path, build_filter: "BuildFilter") -> "ImportSource":
     """Return the past builds at this path, whose content decides the format. Raise InputError where there are none."""
+    from fedstep.importers.recorded_builds import open_folder, open_tables
+
     if path.is_file() or any((path / name).is_file() for name in TABLES):
         return open_tables(path, build_filter)
     if (path / "jobs").is_dir() or (path / "builds").is_dir():
@@ -192,9 +198,9 @@ def open_service(
     options: ServiceOptions,
     env: Mapping[str, str],
     store: ProjectStore,
-    build_filter: BuildFilter,
-    rate_limits: RateLimitPolicy,
-) -> ImportSource:
+    build_filter: "BuildFilter",
+    rate_limits: "RateLimitPolicy",
+) -> "ImportSource":
     """Return the past builds of the service that the options name. Raise UsageError for an unusable option or token."""
     if options.github:
         from fedstep.importers.github import open_github
@@ -211,29 +217,41 @@ def open_service(
     return open_jenkins_server(_jenkins_client(options.source, options.user, env, store, rate_limits), build_filter)
 
 
-def _github_client(url: str, env: Mapping[str, str], store: ProjectStore, rate_limits: RateLimitPolicy) -> ApiClient:
-    token = _read_token(env, "GITHUB_TOKEN", "GH_TOKEN")
-    remedy = "Check the name, and that GITHUB_TOKEN may read the actions of this repository"
-    secret = {"X-GitHub-Api-Version": "2022-11-28", **_bearer_header(token)}
+def _client(
+    secret: Mapping[str, str], url: str, store: ProjectStore, rate_limits: "RateLimitPolicy", remedy: str
+) -> "ApiClient":
+    from fedstep.importers.api_client import ApiClient, ResponseCache, requests_getter
+
     return ApiClient(requests_getter(secret), _check_url(url), ResponseCache(store), rate_limits, remedy)
 
 
-def _gitlab_client(url: str, env: Mapping[str, str], store: ProjectStore, rate_limits: RateLimitPolicy) -> ApiClient:
+def _github_client(
+    url: str, env: Mapping[str, str], store: ProjectStore, rate_limits: "RateLimitPolicy"
+) -> "ApiClient":
+    token = _read_token(env, "GITHUB_TOKEN", "GH_TOKEN")
+    remedy = "Check the name, and that GITHUB_TOKEN may read the actions of this repository"
+    secret = {"X-GitHub-Api-Version": "2022-11-28", **_bearer_header(token)}
+    return _client(secret, url, store, rate_limits, remedy)
+
+
+def _gitlab_client(
+    url: str, env: Mapping[str, str], store: ProjectStore, rate_limits: "RateLimitPolicy"
+) -> "ApiClient":
     token = _read_token(env, "GITLAB_TOKEN")
     remedy = "Check the name, and that GITLAB_TOKEN has the scope read_api"
-    return ApiClient(requests_getter(_bearer_header(token)), _check_url(url), ResponseCache(store), rate_limits, remedy)
+    return _client(_bearer_header(token), url, store, rate_limits, remedy)
 
 
 def _jenkins_client(
-    url: str, user: str, env: Mapping[str, str], store: ProjectStore, rate_limits: RateLimitPolicy
-) -> ApiClient:
+    url: str, user: str, env: Mapping[str, str], store: ProjectStore, rate_limits: "RateLimitPolicy"
+) -> "ApiClient":
     token = _read_token(env, "FEDSTEP_JENKINS_TOKEN", "JENKINS_TOKEN")
     remedy = "Check the URL, and give --user and an API token of that user in FEDSTEP_JENKINS_TOKEN"
     if bool(user) != bool(token):
         raise UsageError("--user and FEDSTEP_JENKINS_TOKEN belong together", "Give both, or none")
     pair = base64.b64encode(f"{user}:{token}".encode()).decode()
     secret = {"Authorization": f"Basic {pair}"} if user else {}
-    return ApiClient(requests_getter(secret), _check_url(url), ResponseCache(store), rate_limits, remedy)
+    return _client(secret, url, store, rate_limits, remedy)
 
 
 def _read_token(env: Mapping[str, str], *names: str) -> str:

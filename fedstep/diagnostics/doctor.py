@@ -1,19 +1,14 @@
 """Check this job and its history: CI, start, change, reports, history folder, model, and what waits to be sent."""
 
 import os
-import shutil
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from difflib import get_close_matches
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from fedstep import __version__
-from fedstep.diagnostics.aggregator import check_aggregator, check_token, seen_token
 from fedstep.errors import HistoryError
 from fedstep.federation.messages import PrivacyGuarantee
 from fedstep.federation.model_cache import CachedModel, load_model, load_terms
@@ -152,6 +147,8 @@ def check_packages(in_ci: bool) -> tuple[DiagnosticCheck, ...]:
 
 def installed(name: str, module: str = "") -> str:
     """Return the version of an installed distribution without importing it, or "" where it or its module is missing."""
+    from importlib.metadata import PackageNotFoundError, version  # 20 ms that `fedstep status` does not need
+
     try:
         return version(name) if find_spec(module or name) else ""
     except (PackageNotFoundError, ImportError, ValueError):
@@ -177,7 +174,9 @@ def check_disk(folder: str) -> DiagnosticCheck:
     while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
         folder = os.path.dirname(folder)
     try:
-        free = shutil.disk_usage(folder).free
+        from shutil import disk_usage
+
+        free = disk_usage(folder).free
     except OSError as error:
         return DiagnosticCheck("Disk", WARNING, f"the space of {folder} is unknown: {error.strerror}")
     state = PROBLEM if free < LEAST_SPACE else WARNING if free < LITTLE_SPACE else OK
@@ -252,6 +251,8 @@ def check_variables(env: Mapping[str, str], options: Collection[str]) -> Diagnos
 
 
 def _guess(name: str, known: Collection[str]) -> str:
+    from difflib import get_close_matches
+
     alike = get_close_matches(name.removeprefix(MARK), [each.removeprefix(MARK) for each in known], 1, 0.7)
     return f"{name} ({MARK}{alike[0]}?)" if alike else name
 
@@ -270,6 +271,8 @@ def diagnose(
     `aggregator` is asked twice at most and its helper once, within its patience; `mark` is when `fedstep predict` said
     that the job began; `options` are the variables that give one.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     url = "" if isinstance(aggregator, Unavailable) else aggregator.url
     with ThreadPoolExecutor(1) as waiting:  # for the network, while the other checks run
         exchange = waiting.submit(_exchange, aggregator, secret, place.now)
@@ -308,6 +311,8 @@ def _known(store: ProjectStore, folder: DiagnosticCheck) -> tuple[LoadedSummary,
 
 
 def _exchange(aggregator: AggregatorLink | Unavailable, secret: str, now: float) -> tuple[DiagnosticCheck, ...]:
+    from fedstep.diagnostics.aggregator import check_aggregator, check_token, seen_token
+
     token = seen_token(secret)
     if isinstance(aggregator, Unavailable):
         if aggregator.reason != NO_AGGREGATOR:

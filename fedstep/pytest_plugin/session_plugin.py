@@ -21,8 +21,6 @@ import pytest
 from fedstep.errors import FedstepError
 from fedstep.ingest.git_process import repository_root
 from fedstep.ingest.mutes import NEW_IS_NOT_MUTED, QUARANTINED, find_mute, read_mutes
-from fedstep.pipeline.triage import known_tests
-from fedstep.project import Project
 from fedstep.pytest_plugin.attempts import SessionAttempts, TestAttempts, identity, record_of, write_record
 from fedstep.report.units import count, percent, visible
 
@@ -221,6 +219,9 @@ class QuarantinePlugin:
         self._known: frozenset[str] = frozenset()
         try:
             if listed.mutes.entries:
+                from fedstep.pipeline.triage import known_tests
+                from fedstep.project import Project
+
                 self._known = known_tests(Project.discover(root).context(), fetch=not hasattr(config, "workerinput"))
         except FedstepError as error:
             self._notes.append(str(error))

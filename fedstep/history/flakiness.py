@@ -262,8 +262,9 @@ class FailureContext(NamedTuple):
     fresh: Counter[tuple[str, str]]  # `count_companions` of the tests that fail for the first time
 
     def relation(self, test: str) -> str | None:
-        """Return the relation of the change to the test, None where the change is not known."""
-        return self.impact.relation(test) if self.impact else None
+        """Return how the change relates to the test; None where the change, or the place of the test, is not known."""
+        relation = self.impact.relation(test) if self.impact else None
+        return relation if relation != "elsewhere" or group_of(test) else None
 
     def change(self, test: str) -> float:
         """Return the evidence of the change for this test."""

@@ -111,7 +111,7 @@ def _signature(test: str, failure_type: str, message: str, text: str) -> str:
     if frame:
         told = _NUMBER.sub("<n>", told) if "assert" not in f"{failure_type}{message}".lower() else told
     elif _NO_MESSAGE.fullmatch(told):
-        frame = group_of(test)  # "AssertionError" alone says nothing that two classes could have in common
+        frame = group_of(test) or test  # "AssertionError" alone says nothing that two classes could have in common
     parts = "\0".join((failure_type, told, frame))
     return blake2b(parts.encode(errors="backslashreplace"), digest_size=8).hexdigest()
 

@@ -74,6 +74,12 @@ class TestChanges:
         assert companion_evidence(0) == 0.0
         assert companion_evidence(9) == companion_evidence(4) < companion_evidence(1) < 0.0
 
+    @pytest.mark.parametrize(("test", "relation"), [("#adds", None), ("shop.cart#adds", "elsewhere")])
+    def test_where_a_test_without_a_class_is_nobody_knows(self, test: str, relation: str | None) -> None:
+        """'This change touches other files only' was said of tests in TAP, and counted for a flake."""
+        context = failure_context({test: TestStats(test)}, [test], [FileChange("docs/a.md")])
+        assert context.relation(test) == relation
+
     @pytest.mark.parametrize("test", ["#adds", "cart#adds", "shop.cart#adds"])
     def test_a_test_that_fails_alone_has_no_companion(self, test: str) -> None:
         """A test without a class, as in TAP, was its own: 'other tests of its package began to fail with it'."""

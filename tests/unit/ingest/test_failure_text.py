@@ -35,6 +35,13 @@ def of_java(test: str, method: str, session: str, line: int = 9) -> FailureText:
     return read_failure(f"com.acme.shop.{test}#{method}", "java.lang.IllegalStateException", "", text)
 
 
+class TestNoMessage:
+    def test_tests_without_a_class_do_not_share_it(self) -> None:
+        """Six failed tests of AVA, whose TAP says `AssertionError` alone, were 'tests with one cause'."""
+        told = {read_failure(f"#{name}", "AssertionError", "", "AssertionError").signature for name in "abc"}
+        assert len(told) == 3
+
+
 class TestLongText:
     def test_a_text_that_is_cut_has_no_half_of_a_line(self) -> None:
         """The end of a frame, 'ask.execute(Task.java:141)', was the second line of the message."""

@@ -4,6 +4,7 @@ import gc
 import json
 import os
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -164,7 +165,7 @@ def _note(context: "RunContext", selection: "Selection", shadow: bool) -> None:
     """Write down what does not run, for the train step of this job."""
     from fedstep.pipeline.context import note_left_out
 
-    tests = tuple(test for one in selection.skipped for test in one.named.tests)
+    tests = tuple(chain.from_iterable([one.named.tests for one in selection.skipped]))
     if tests:
         echo_warnings(*map(str, note_left_out(context, tests, shadow)))
 

@@ -83,9 +83,9 @@ def failure_scores(
         group: PATH * share + STEM * (group in named_after) + CLASSMATES * classes.get(group, 0.0)
         for group, share in near.items()
     }
-    scores = {test: of_groups[group] for test, group in groups.items()}
+    scores = {test: of_groups[group] + SOURCE * source.get(test, 0.0) for test, group in groups.items()}
     named = _name_overlap(tests, _change_words(paths))
-    for weight, shares in ((SOURCE, source), (NAME, named), (FILES, with_files), (FOLDERS, with_folders)):
+    for weight, shares in ((NAME, named), (FILES, with_files), (FOLDERS, with_folders)):
         for test, share in shares.items():
             if test in scores:
                 scores[test] += weight * share

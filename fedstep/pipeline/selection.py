@@ -6,10 +6,10 @@ keeps its promise for the next one as well, whatever their distribution is, as l
 (Angelopoulos et al., "Conformal risk control", 2024).
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import compress
+from itertools import accumulate, compress
 from math import exp, floor, log
-from operator import not_
 from random import Random
 from typing import NamedTuple
 
@@ -60,17 +60,8 @@ class Selection(NamedTuple):
     reason: str = ""  # why all run, "" where the choice was followed
     red_builds: int = 0  # past builds that a selection of this size is judged by
     caught: int = 0  # those in which it would have shown a failure
-
-    @property
-    def share(self) -> float:
-        """Return the share of the test time that runs, in [0, 1]."""
-        run, left_out = _seconds(self.chosen), _seconds(self.skipped)
-        return run / (run + left_out) if run + left_out else 1.0
-
-    @property
-    def saved_seconds(self) -> float:
-        """Return the predicted time of the tests that do not run."""
-        return _seconds(self.skipped)
+    share: float = 1.0  # of the test time that runs, in [0, 1]
+    saved_seconds: float = 0.0  # the predicted time of the tests that do not run
 
 
 def rank_tests(
@@ -123,17 +114,17 @@ def select_tests(
         explore: Share of the other tests that run nevertheless, in [0, 1].
         draw: Draws them.
     """
-    total = _seconds(ranked)
+    seconds, runs = [one.seconds for one in ranked], [one.always != "" for one in ranked]
+    total = sum(seconds)
     if choice.confidence is not None:
         share = promised_share(first_failures, choice.confidence)
         if isinstance(share, Unavailable):
             return Selection(tuple(ranked), (), share.reason)
-        rows: Sequence[int] = _first_rows(ranked, share * total)
+        rows: Sequence[int] = _first_rows(seconds, share * total)
     else:
         budget = choice.seconds if choice.seconds is not None else (choice.share or 0.0) * total
         share = min(1.0, budget / total) if total else 1.0
-        rows = _fitting_rows(ranked, budget)
-    runs = [one.always != "" for one in ranked]
+        rows = _fitting_rows(seconds, runs, budget)
     for row in rows:
         runs[row] = True
     left_out = [row for row, is_run in enumerate(runs) if not is_run]
@@ -141,31 +132,30 @@ def select_tests(
         runs[row] = True
     if not any(runs) and runs:
         runs[0] = True  # of an empty list most runners run all tests
+    skips = [not is_run for is_run in runs]
+    saved = sum(compress(seconds, skips))
     return Selection(
         tuple(compress(ranked, runs)),
-        tuple(compress(ranked, map(not_, runs))),
+        tuple(compress(ranked, skips)),
         red_builds=len(first_failures),
-        caught=len(first_failures) if all(runs) else sum(needed <= share for needed in first_failures),
+        caught=sum(needed <= share for needed in first_failures) if any(skips) else len(first_failures),
+        share=1.0 - saved / total if total else 1.0,
+        saved_seconds=saved,
     )
 
 
-def _first_rows(ranked: Sequence[RankedTest], seconds: float) -> range:
+def _first_rows(seconds: Sequence[float], limit: float) -> range:
     """Return the rows up to the one that reaches the time, as past builds were judged."""
-    spent = 0.0
-    for row, one in enumerate(ranked):
-        spent += one.seconds
-        if spent >= seconds:
-            return range(row + 1)
-    return range(len(ranked))
+    return range(min(len(seconds), bisect_left(list(accumulate(seconds)), limit) + 1))
 
 
-def _fitting_rows(ranked: Sequence[RankedTest], seconds: float) -> list[int]:
+def _fitting_rows(seconds: Sequence[float], always: Sequence[bool], limit: float) -> list[int]:
     """Return the rows of the first tests that fit into the time which those that always run leave."""
-    rows, spent, most = [], _seconds(one for one in ranked if one.always), seconds * (1.0 + ROUNDING)
-    for row, one in enumerate(ranked):
-        if not one.always and spent + one.seconds <= most:
+    rows, spent, most = [], sum(compress(seconds, always)), limit * (1.0 + ROUNDING)
+    for row, time in enumerate(seconds):
+        if not always[row] and spent + time <= most:
             rows.append(row)
-            spent += one.seconds
+            spent += time
     return rows
 
 
@@ -184,10 +174,6 @@ def promised_share(first_failures: Sequence[float], confidence: float) -> float 
         told = f"{len(known)} failing builds of this project are known, {needed} are needed for this confidence"
         return Unavailable(told)
     return known[len(known) - 1 - misses]
-
-
-def _seconds(tests: Iterable[RankedTest]) -> float:
-    return float(sum([one.seconds for one in tests]))
 
 
 def read_names(lines: Iterable[str], tests: TestTable) -> tuple[NamedTest, ...]:

@@ -173,6 +173,14 @@ class TestText:
         failures = tuple(FailureVerdict(f"test{number}", 0.5) for number in range(35))
         assert "and 5 more" in triage_text(TriageReport("ok", failures, ModelUsed(), ReportCounts()))
 
+    def test_a_warning_does_not_load_the_texts_of_reports(self) -> None:
+        """`order` and `select` print warnings and no report: its modules were 3 % of their time."""
+        script = f"import sys; sys.path[:0] = {sys.path!r}; import fedstep.cli.output as o; o.echo_warnings('a'); "
+        script += "print(*sys.modules)"
+        ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        assert ended.stderr == "fedstep: a\n"
+        assert not {"fedstep.report.text", "fedstep.report.wording"} & set(ended.stdout.split())
+
     def test_text_loads_nothing_heavy(self) -> None:
         script = f"import sys; sys.path[:0] = {sys.path!r}; import fedstep.report.text; print(*sys.modules)"
         loaded = subprocess.run([sys.executable, "-S", "-c", script], capture_output=True, text=True, check=True)

@@ -7,7 +7,7 @@ Biometrika 1974), within the boundary of a test that ends after some evaluations
 optimal one-parameter boundaries for group sequential trials", Biometrics 1987). A version is promoted only as a proven
 improvement. Sums of evaluations, with or without noise, are bounded by a normal mixture (Howard et al., "Time-uniform,
 nonparametric, nonasymptotic confidence sequences", Annals of Statistics 2021), and a version may be worse by a margin
-(docs/decisions/0055, 0087).
+(docs/decisions/0055, 0087, 0093).
 """
 
 from collections import Counter
@@ -29,8 +29,9 @@ FEW_VOTERS = 5  # fewer are judged one by one: a trimmed mean needs three in its
 EARLIEST = 0.05  # the part of a trial at which the boundary begins
 SPENT = 0.455  # of an error rate is left to one look, where all looks from `EARLIEST` on have it together
 TRIMMED = 1.15  # times the boundary: three tenths cut off at each side leave few voters, and Yuen's test too narrow
-HOPELESS = 0.25  # of the way to the boundary: a version that is not so far after `HOPE` of a trial gives way
-HOPE = 1 / 3
+HOPELESS = 0.25  # of the way to the boundary: a version that is not so far after `HOPE` of a trial gives way,
+CONDEMNED = 0.5  # unless it is so far on the way to its rejection
+HOPE = 0.4
 TUNED = 5.0  # the bound of sums is tightest at about twelve times this variance, and valid at any
 COUNTED = 4.0  # standard deviations by which a noised count may be too low
 
@@ -142,7 +143,7 @@ class Gate:
     wrong_rejection: float = 0.01
     liars: float = 0.3
     distance: int = 5
-    most: int = 100
+    most: int = 50
     alone: int = 20
     voters: int = 5
     margin: float = 0.15
@@ -188,12 +189,14 @@ class Gate:
     def _is_hopeless(self, estimate: LossEstimate) -> bool:
         """Return whether this version has hardly been better so far, so that a newer one is more likely to be promoted.
 
-        Half of the known voters must have evaluated it, or enough of them: a few do not end the trials of others.
+        One that may well be rejected stays, so that its task goes back. Half of the known voters must have evaluated
+        it, or enough of them: a few do not end the trials of others.
         """
         known = estimate.active.owners if estimate.active.owners > 1 else estimate.active.projects
         heard = estimate.size >= HOPE * self.most and estimate.counted >= min(HOPE * self.most, known / 2)
         hardly = -estimate.mean < HOPELESS * (estimate.high - estimate.mean)
-        return estimate.needs_improvement and heard and hardly
+        condemned = estimate.mean > CONDEMNED * (estimate.mean - estimate.low)
+        return estimate.needs_improvement and heard and hardly and not condemned
 
     def _margin_after(self, spent: float, estimate: LossEstimate) -> float:
         """Return the losses admitted once the version on trial is in production.
@@ -213,17 +216,20 @@ class UpdateEvaluations:
     """Evidence of single evaluations, with the numbers of known projects and owners.
 
     Each voter counts once, however often it evaluates: an owner with the mean of its projects, where several owners are
-    known, else a project with the mean of its evaluations.
+    known, else a project with the mean of its evaluations. `left_out` voters evaluated whose evaluations do not count:
+    they are not waited for.
     """
 
     evaluations: Sequence[Evaluation]
     active: ActiveCounts
+    left_out: int = 0
 
     def estimate(self, gate: Gate) -> LossEstimate:
         """Return the estimate."""
         voters = self.voters()
         projects, owners = len({one.project for one in self.evaluations}), len({one.owner for one in self.evaluations})
-        needed = min(gate.voters, self.active.owners if self.active.owners > 1 else self.active.projects)
+        known = self.active.owners if self.active.owners > 1 else self.active.projects
+        needed = min(gate.voters, max(min(2, known), known - self.left_out))
         sufficient = bool(voters) and len(voters) >= needed
         size = self._size() if sufficient else 0
         low, high, worst, mean = _bound_voters(voters, size / gate.most, gate)

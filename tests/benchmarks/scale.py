@@ -21,7 +21,7 @@ MODEL_BYTES = (
     3 * 4 * sum(task.size() for task in schema().tasks.values())
 )  # candidate, production and trial, barely gzipped
 PLAIN_BYTES = 4 * sum(task.size() for task in schema().tasks.values()) + 700  # of a stored update with every task
-VERSION_BYTES, RECEIPT_BYTES = PLAIN_BYTES, 150  # a receipt with its index
+VERSION_BYTES, RECEIPT_BYTES = 2 * PLAIN_BYTES, 150  # with what went on trial; a receipt with its index
 
 
 class Case(NamedTuple):

@@ -1,6 +1,6 @@
 """The values that an aggregation reads and writes: versions, updates, trials and how they ended."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fedstep.federation.messages import Update, Vector, unpack_update
@@ -12,8 +12,8 @@ class ModelVersion:
     """One version of the model, with the vectors of all tasks.
 
     `production` is the version that production changed with last, `sources` the version that each task of production
-    comes from; `created` is in seconds since 1970. Of some tasks, the mean of the newest vectors goes on trial in place
-    of the last one: `means` has it.
+    comes from; `created` is in seconds since 1970. `means` has those of the newest vectors that went
+    on trial in place of the last one, or will.
     """
 
     version: int
@@ -78,7 +78,7 @@ class ModelState:
 
     `version` is its number: the first one that no version of any schema has, for another schema's aggregator may write
     to the same store. `spent` is the margin used up by task, `restarted` when each task last went back; times are in
-    seconds since 1970.
+    seconds since 1970. `earlier` has the candidates before the current one, the newest first, as far as they are read.
     """
 
     current: CurrentModels
@@ -86,6 +86,7 @@ class ModelState:
     spent: Mapping[str, float]
     restarted: Mapping[str, float]
     now: float
+    earlier: Sequence[ModelVersion] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from math import inf
 from operator import itemgetter
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
@@ -46,6 +47,8 @@ from fedstep.server.aggregation.vectors import (
 )
 from fedstep.server.gate import Evaluation, Evidence, Gate, UpdateEvaluations
 
+AVERAGED = 5  # candidates: the mean of the newest ones goes on trial
+EARLIER = AVERAGED - 2  # of them are neither the new nor the current one
 RESTART_SECONDS = 86_400.0  # a task restarts at most once in this time, or rejections could stop the learning
 OPPOSED = 0.3  # of the sources of a task may be left out because they go against the others
 PROVEN = 2.0  # standard errors: of opponents that go so far against the others, the evaluations do not count either
@@ -103,8 +106,8 @@ def _without(evidence: Evidence, proven: Collection[Source]) -> Evidence:
     """Return evidence of single evaluations less those of proven opponents, who may judge as falsely as they learn."""
     if not isinstance(evidence, UpdateEvaluations):
         return evidence
-    kept = tuple(one for one in evidence.evaluations if not _is_of(one, proven))
-    return replace(evidence, evaluations=kept)
+    kept = replace(evidence, evaluations=tuple(one for one in evidence.evaluations if not _is_of(one, proven)))
+    return replace(kept, left_out=len(evidence.voters()) - len(kept.voters()))
 
 
 def advance(
@@ -132,7 +135,7 @@ def advance(
     sources = {name: task.source for name, task in tasks.items()}
     production = state.version if sources != before.sources else before.production
     made = {name: task.vector for name, task in tasks.items()}
-    means = {name: task.mean for name, task in tasks.items() if rules[name].window > 1}
+    means = {name: task.mean for name, task in tasks.items() if rules[name].window > 1 or task.mean != task.vector}
     return AggregationResult(
         ModelVersion(state.version, production, state.now, made, sources, means),
         tuple(task.trial for task in tasks.values() if task.trial),
@@ -182,14 +185,26 @@ def _begin_trial(
     gate: Gate,
     decision: TrialOutcome | None = None,
 ) -> TaskState:
-    """Return the task with its new mean on trial, unless that is what production is, or hardly more.
+    """Return the task with the mean of its newest candidates on trial, unless production is hardly older than they.
+
+    The loss is convex: a mean of candidates has no more than their mean loss, and less where one aggregation corrects
+    what the last one did too much of (docs/decisions/0093). Candidates from before the task went back to its production
+    do not count.
 
     One aggregation from zero moves the intercept, which lowers the loss, and the other weights in any direction: the
     first version that was promoted ordered some federations' tests worse than chance (docs/decisions/0087).
     """
     is_ready = mean != production and state.version - source >= gate.distance
-    trial = Trial(name, state.version, source, state.now, mean) if is_ready else None
-    return TaskState(vector, mean, source, trial, decision)
+    if not is_ready:
+        return TaskState(vector, mean, source, None, decision)
+    if mean == vector:  # the task has no mean of all its newest vectors
+        restarted = state.now if decision and decision.restarted else state.restarted.get(name, -inf)
+        newest = (state.current.candidate, *state.earlier[:EARLIER])
+        earlier = [
+            one.vectors[name] for one in newest if one.version - source >= gate.distance and one.created >= restarted
+        ]
+        mean = to_float_array(np.array([to_numpy(one) for one in (vector, *earlier)]).mean(axis=0))
+    return TaskState(vector, mean, source, Trial(name, state.version, source, state.now, mean), decision)
 
 
 def aggregate_updates(
@@ -206,14 +221,34 @@ def aggregate_updates(
         for name, delta in parts.items():
             if not _is_of(contributor, compared.get(name, NO_COMPARISON).opponents):
                 deltas[name][index] = to_numpy(delta)
+    contributors = [contributor for contributor, _ in sent]
     return {
         name: to_float_array(
             aggregate_task(
-                to_numpy(vector), deltas[name], everyone, rules[name], compared.get(name, NO_COMPARISON).usual
+                to_numpy(vector),
+                deltas[name],
+                everyone,
+                _replace_proven(rules[name], contributors, compared.get(name, NO_COMPARISON)),
+                compared.get(name, NO_COMPARISON).usual,
             )
         )
         for name, vector in candidate.vectors.items()
     }
+
+
+def _replace_proven(
+    rules: AggregationRules, contributors: Sequence[Contributor], comparison: Comparison
+) -> AggregationRules:
+    """Return the rules at a rate as if proven opponents had moved the task as far as each of the others.
+
+    Otherwise they would slow down the learning of all by being left out. Of opponents by chance nothing is known.
+    """
+    if not comparison.proven:
+        return rules
+    kept = {(one.owner, one.project) for one in contributors if not _is_of(one, comparison.opponents)}
+    left_out = {(one.owner, one.project) for one in contributors if _is_of(one, comparison.proven)}
+    factor = 1.0 + len(left_out) / max(1, len(kept))
+    return replace(rules, rate=rules.rate * min(factor, 1.0 / (1.0 - OPPOSED)))
 
 
 def compare_sources(updates: Iterable[StoredUpdate], rules: Mapping[str, AggregationRules]) -> Comparisons:

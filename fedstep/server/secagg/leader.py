@@ -159,7 +159,14 @@ class LeaderStore(ShareStore):
                 return RoundResult(spoiled=tuple(spoiled))
             self._note(connection, proposal.number, scores, trials)
             ledger = TrialRepository(connection, self._schema)
-            state = ModelState(current, chronicle.next_version(), ledger.spent_margins(), ledger.last_restarts(), now)
+            state = ModelState(
+                current,
+                chronicle.next_version(),
+                ledger.spent_margins(),
+                ledger.last_restarts(),
+                now,
+                earlier=chronicle.earlier(),
+            )
             made = step(state, sums, released_scores(connection, self._schema, current))
             update_count = len({update_id for pads in answer.parts for update_id in pads.ids})
             chronicle.add(made.version, parent=current.candidate.version, update_count=update_count)

@@ -369,6 +369,7 @@ class Store:
             spent=session.trials.spent_margins(),
             restarted=session.trials.last_restarts(),
             now=now,
+            earlier=session.versions.earlier(),
             buffered=tuple(buffered.values()),
             evidence=self._mode.evidence(session.connection, self._shape.digest, known),
             recent=self._recent_updates,

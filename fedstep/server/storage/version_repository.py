@@ -1,16 +1,16 @@
 """The versions in the database, and the updates that were aggregated into them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select
 
 from fedstep.errors import UsageError
 from fedstep.federation.messages import Update, Vector, hour, pack, unpack, unpack_update
 from fedstep.server.aggregation.inputs import CurrentModels, ModelVersion, StoredUpdate
-from fedstep.server.aggregation.step import Names
+from fedstep.server.aggregation.step import EARLIER, Names
 from fedstep.server.storage.tables import bodies, evaluations, receipts, schemas, trials, updates, verdicts, versions
 from fedstep.server.storage.trial_repository import TrialRepository
 from fedstep.server.storage.update_repository import delete_updates
@@ -54,14 +54,16 @@ class VersionRepository:
 
     def latest(self) -> ModelVersion | None:
         """Return the newest version with its vectors; None where there is none."""
+        newest = self._newest(0, 1)
+        return newest[0] if newest else None
+
+    def earlier(self) -> Sequence[ModelVersion]:
+        """Return the versions before the newest one that the next trial is made of, too, the newest first."""
+        return self._newest(1, EARLIER)
+
+    def _newest(self, skipped: int, limit: int) -> Sequence[ModelVersion]:
         query = select(versions).where(versions.c.schema == self._schema).order_by(versions.c.version.desc())
-        row = self._connection.execute(query.limit(1)).one_or_none()
-        if row is None:
-            return None
-        stored = unpack(row.vectors).vectors
-        vectors = {name: vector for name, vector in stored.items() if not name.endswith(MEAN)}
-        means = {name.removesuffix(MEAN): vector for name, vector in stored.items() if name.endswith(MEAN)}
-        return ModelVersion(row.version, row.production, row.created, vectors, json.loads(row.sources), means)
+        return [_make_version(row) for row in self._connection.execute(query.offset(skipped).limit(limit))]
 
     def current(self) -> CurrentModels:
         """Return the newest version, production and the open trials. Raise UsageError where there is none."""
@@ -177,6 +179,13 @@ class VersionRepository:
         """Return each task's vector from the version that production has it from."""
         vectors = {version: self.vectors(version) for version in set(sources.values())}
         return {task: vectors[version][task] for task, version in sources.items()}
+
+
+def _make_version(row: Row[Any]) -> ModelVersion:
+    stored = unpack(row.vectors).vectors
+    vectors = {name: vector for name, vector in stored.items() if not name.endswith(MEAN)}
+    means = {name.removesuffix(MEAN): vector for name, vector in stored.items() if name.endswith(MEAN)}
+    return ModelVersion(row.version, row.production, row.created, vectors, json.loads(row.sources), means)
 
 
 @dataclass(frozen=True, slots=True)

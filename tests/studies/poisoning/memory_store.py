@@ -10,6 +10,7 @@ from fedstep.server.aggregation.inputs import (
     StoredUpdate,
     TrialOutcome,
 )
+from fedstep.server.aggregation.step import EARLIER
 from fedstep.server.gate import ActiveCounts, Evaluation, UpdateEvaluations
 from fedstep.server.storage.store import MAX_RECENT, Step
 from fedstep.server.storage.trial_repository import ACTIVE_SECONDS, KNOWN_SECONDS, MOST_KNOWN
@@ -31,6 +32,7 @@ class MemoryStore:
         """Make the first version."""
         version = ModelVersion(0, 0, now, vectors, dict.fromkeys(vectors, 0))
         self._current = CurrentModels(version, vectors, {})
+        self._earlier: list[ModelVersion] = []
 
     def current(self) -> CurrentModels:
         """Return the models that are served."""
@@ -60,6 +62,7 @@ class MemoryStore:
             spent={outcome.trial.task: outcome.verdict.spent for _, outcome in self._ended},
             restarted={outcome.trial.task: made.created for made, outcome in self._ended if outcome.restarted},
             now=now,
+            earlier=self._earlier,
             buffered=tuple(
                 StoredUpdate(b"", offer.owner, project=offer.project, known=offer.update) for offer in self._buffered
             ),
@@ -79,6 +82,7 @@ class MemoryStore:
             StoredUpdate(b"", one.owner, made.version, one.project, one.known) for one in given.buffered
         ]
         self._buffered = []
+        self._earlier = [current.candidate, *self._earlier][:EARLIER]
         self._current = CurrentModels(
             made, {**current.production, **production}, {trial.task: trial for trial in result.trials}
         )

@@ -70,6 +70,33 @@ class TestTrial:
         made = next_version(early, RULES, GATE)
         assert [trial.task for trial in made.trials] == (["flaky", "build-duration"] if tried else [])
 
+    def test_mean_of_the_newest_five_candidates_is_tried(self, moment):
+        """One that is not five aggregations after production knows too little, or was there before it."""
+        earlier = [replace(moment.current.candidate, version=n, vectors=vectors(n / 10)) for n in (13, 12, 11, 10)]
+        candidate = replace(moment.current.candidate, version=14, vectors=vectors(1.4))
+        current = replace(moment.current, candidate=candidate, trials={})
+        late = replace(moment, version=15, current=current, buffered=(), earlier=earlier)
+        made = next_version(late, RULES, GATE)
+        assert made.version.vectors["flaky"] == vectors(1.4)["flaky"]
+        assert made.trials[0].vector.tolist() == pytest.approx([(1.4 + 1.4 + 1.3 + 1.2 + 1.1) / 5] * 5)
+        since = {**candidate.sources, "flaky": 8}
+        after = replace(late, current=replace(current, candidate=replace(candidate, sources=since)))
+        made = next_version(after, RULES, GATE)
+        assert made.trials[0].vector.tolist() == pytest.approx([(1.4 + 1.4 + 1.3) / 3] * 5)
+
+    def test_candidates_before_a_restart_are_not_tried(self, moment):
+        """They were rejected: the mean begins again with the candidate that went halfway back."""
+        earlier = [replace(moment.current.candidate, version=n, vectors=vectors(9.0)) for n in (13, 12, 11)]
+        candidate = replace(moment.current.candidate, version=14, created=1500.0)
+        trials = {"flaky": replace(moment.current.trials["flaky"], version=10)}
+        late = replace(moment, version=15, current=replace(moment.current, candidate=candidate, trials=trials))
+        rejected = replace(late, buffered=(), earlier=earlier, evidence={"flaky": UpdateEvaluations(WORSE, ACTIVE)})
+        made = next_version(rejected, RULES, GATE)
+        assert made.trials[0].vector.tolist() == pytest.approx([0.2] * 5)
+        current = replace(late.current, trials={})
+        after = replace(late, buffered=(), earlier=earlier, current=current, restarted={"flaky": 1500.0})
+        assert next_version(after, RULES, GATE).trials[0].vector.tolist() == pytest.approx([0.4] * 5)
+
     def test_nothing_is_tried_while_candidate_is_production(self, moment):
         task = moment.current.candidate
         still = replace(moment, current=CurrentModels(task, task.vectors, {}), buffered=())
@@ -207,21 +234,37 @@ def opponents(updates: Iterable[StoredUpdate]) -> frozenset[tuple[str, str]]:
     return compare_sources(updates, RULES)["flaky"].opponents
 
 
+def faster(factor: float) -> dict[str, AggregationRules]:
+    return {**RULES, "flaky": replace(RULES["flaky"], rate=RULES["flaky"].rate * factor)}
+
+
 def without_opponents(compared: Comparisons) -> Comparisons:
     return {name: one._replace(opponents=frozenset()) for name, one in compared.items()}
 
 
 class TestOpponents:
     def test_who_goes_against_all_others_is_left_out(self, update):
-        """Two of ten, known from six updates each; the aggregation is as if they had sent nothing."""
-        past, start = sent(update, 6, 10, 2), ModelVersion(6, 0, 0.0, {"flaky": zeros(5)}, {"flaky": 0})
+        """Two of ten, known from twenty updates each; the direction is as if they had sent nothing."""
+        past, start = sent(update, 20, 10, 2), ModelVersion(6, 0, 0.0, {"flaky": zeros(5)}, {"flaky": 0})
         compared = compare_sources(past, RULES)
         assert compared["flaky"].opponents == {("o8", ""), ("o9", "")}
         made = aggregate_updates(start, past[-10:], RULES, compared)
+        assert made == aggregate_updates(start, past[-10:-2], faster(10 / 8), without_opponents(compared))
+        by_chance = {"flaky": compared["flaky"]._replace(proven=frozenset())}
+        made = aggregate_updates(start, past[-10:], RULES, by_chance)
         assert made == aggregate_updates(start, past[-10:-2], RULES, without_opponents(compared))
 
+    def test_proven_opponents_do_not_slow_the_others_down(self, update):
+        """A step is as long as if they had moved the task like the others, and at most ten sevenths as long."""
+        past, start = sent(update, 20, 10, 2), ModelVersion(6, 0, 0.0, {"flaky": zeros(5)}, {"flaky": 0})
+        compared = compare_sources(past, RULES)
+        assert compared["flaky"].proven == {("o8", ""), ("o9", "")}
+        made = aggregate_updates(start, past[-4:], RULES, compared)
+        assert made == aggregate_updates(start, past[-4:-2], faster(10 / 7), without_opponents(compared))
+        assert aggregate_updates(start, past[-2:], RULES, compared) == start.vectors
+
     def test_next_version_says_how_many_and_leaves_them_out(self, update):
-        past = sent(update, 6, 10, 2)
+        past = sent(update, 20, 10, 2)
         start = ModelVersion(6, 0, 0.0, {"flaky": zeros(5)}, {"flaky": 0})
         buffered = tuple(replace(one, version=-1) for one in past[-10:])
         current = CurrentModels(start, start.vectors, {})
@@ -229,7 +272,7 @@ class TestOpponents:
         made = next_version(moment, RULES, GATE)
         assert made.opposed == {"flaky": 2}
         compared = without_opponents(compare_sources(past, RULES))
-        assert made.version.vectors == aggregate_updates(start, buffered[:-2], RULES, compared)
+        assert made.version.vectors == aggregate_updates(start, buffered[:-2], faster(10 / 8), compared)
 
     def test_evaluations_of_opponents_do_not_count(self, update):
         """Three of ten learn the opposite, and evaluate a version that all others find better as worse."""
@@ -253,6 +296,27 @@ class TestOpponents:
         assert (decision.verdict.outcome, decision.verdict.owners) == ("promoted", 7)
         (decision,) = next_version(replace(moment, recent=tuple), {"flaky": RULES["flaky"]}, GATE).decisions
         assert decision.verdict.owners == 10, "one update of each says nothing"
+
+    def test_opponent_in_a_federation_of_four_blocks_nothing(self, update):
+        """Its evaluations do not count, so that it is not waited for; one that did not evaluate yet is."""
+        past = sent(update, 20, 4, 1)
+        start = ModelVersion(0, 0, 0.0, {"flaky": zeros(5)}, {"flaky": 0})
+        trial = Trial("flaky", 1, 0, 0.0, array("f", [0.1] * 5))
+        votes = tuple(Evaluation(f"p{n % 4}", f"o{n % 4}", -0.3 - 0.01 * (n % 5)) for n in range(60))
+        moment = AggregationInput(
+            CurrentModels(start, start.vectors, {"flaky": trial}),
+            7,
+            {},
+            {},
+            0.0,
+            tuple(replace(one, version=-1) for one in past[-4:]),
+            {"flaky": UpdateEvaluations(votes, ActiveCounts(4, 4))},
+            lambda: past[:-4],
+        )
+        (decision,) = next_version(moment, {"flaky": RULES["flaky"]}, GATE).decisions
+        assert (decision.verdict.outcome, decision.verdict.counted) == ("promoted", 3)
+        three = UpdateEvaluations(tuple(vote for vote in votes if vote.owner != "o2"), ActiveCounts(4, 4))
+        assert next_version(replace(moment, evidence={"flaky": three}), RULES, GATE).decisions == ()
 
     def test_attackers_on_one_coordinate_are_found(self, update):
         """Three of ten spend their deltas on one coordinate, so that its sum is theirs, and not the others'."""

@@ -1,7 +1,9 @@
 """Evaluations, verdicts and rollbacks, as the store keeps them."""
 
 from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import pytest
 
 from fedstep.errors import UsageError
@@ -55,6 +57,29 @@ class TestEvaluations:
         store.aggregate(gated, 2.0)
         store.accept([scored(update, 2, 1, trial)], 1, 10, 3.0)
         assert rows(url, "select * from evaluations") == []
+
+
+class TestTriedVectors:
+    def test_mean_on_trial_outlives_a_restart_and_is_promoted(self, store, ours, url, update):
+        """It is no candidate of any version; production, and a rollback to it, are what was on trial."""
+        candidates = []
+        for number, gate in enumerate((Gate(distance=9), Gate(distance=9), Gate(distance=1))):
+            store.accept([offer(update(number, number, project=7))], number, 10, 1.0)
+            store.aggregate(partial(next_version, rules=RULES, gate=gate), 2.0)
+            candidates.append(np.array(store.current().candidate.vectors["flaky"]))
+        tried = store.current().trials["flaky"].vector
+        assert tried.tolist() == pytest.approx(np.mean(candidates, axis=0).tolist())
+        assert tried != store.current().candidate.vectors["flaky"]
+        store.close()
+        again = Store(url, ours)
+        assert again.current().trials["flaky"].vector == tried
+        assert set(again.vectors(3)) == set(again.current().candidate.vectors) == set(ours.sizes)
+        again.accept([scored(update, 9, 3, 3)], 3, 10, 3.0)
+        again.aggregate(partial(next_version, rules=RULES, gate=Gate(alone=1, distance=9)), 4.0)
+        assert again.current().candidate.sources["flaky"] == 3
+        assert again.current().production["flaky"] == tried
+        assert again.roll_back(4, 5.0).vectors["flaky"] == tried
+        again.close()
 
 
 class TestVerdicts:

@@ -226,8 +226,10 @@ def _tell(selection: "Selection", shadow: bool) -> str:
     if selection.reason:
         return f"all tests run: {selection.reason}"
     verb = "would run" if shadow else "run"
+    always = sum(one.always != "" for one in selection.chosen)
+    why = f" ({always} always do: new, changed or failed lately)" if always else ""
     told = (
-        f"{len(selection.chosen)} of {len(selection.chosen) + len(selection.skipped)} tests {verb}, "
+        f"{len(selection.chosen)} of {len(selection.chosen) + len(selection.skipped)} tests {verb}{why}, "
         f"{100 * selection.share:.0f} % of the time, saving {span(selection.saved_seconds)}"
     )
     if not selection.red_builds:

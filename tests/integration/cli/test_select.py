@@ -135,6 +135,7 @@ class TestSelect:
         assert "tests.test_new#test_new" in chosen
         assert sorted([*chosen, *told["skipped"]]) == sorted([*listed, "tests.test_new#test_new"])
         assert "% of the time, saving" in ran.err
+        assert "always do: new, changed or failed lately" in ran.err
 
     def test_a_young_project_runs_all_and_is_told_why(self, experienced: Checkout) -> None:
         """A confidence needs twenty failing builds."""

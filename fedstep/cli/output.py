@@ -1,16 +1,18 @@
 """Print results and warnings, choose the exit code, and write the files that a CI reads."""
 
+import errno
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from io import TextIOWrapper
+from io import StringIO, TextIOWrapper
 from math import inf
 from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import click
 
 from fedstep.errors import InputError
+from fedstep.files import open_regular
 from fedstep.results import Diagnosis, FailureVerdict, Interval, Prediction, Problems, TrainReport, TriageReport
 
 if TYPE_CHECKING:
@@ -115,12 +117,20 @@ def read_plan(plan: str) -> str:
     return "".join(read_lines(plan[1:])) if plan.startswith("@") else plan
 
 
+LARGEST_LIST = 64 << 20  # bytes of the names of tests; a million have 50 MB
+
+
 def read_lines(path: str) -> list[str]:
     """Return the lines of a file, of standard input for `-`. Raise InputError if it cannot be read."""
     try:
         if path != "-":
-            with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
-                return list(file)
+            # `<(command)` is a pipe that the caller made; one that a checkout has would never end.
+            is_given = path.startswith(("/dev/fd/", "/dev/stdin", "/proc/self/fd/"))
+            with open(path, "rb") if is_given else open_regular(path) as file:
+                content = file.read(LARGEST_LIST + 1)
+            if len(content) > LARGEST_LIST:
+                raise OSError(errno.EFBIG, f"it has more than {LARGEST_LIST} bytes")
+            return StringIO(content.decode("utf-8-sig", "surrogateescape"), newline=None).readlines()
         if isinstance(sys.stdin, TextIOWrapper):
             sys.stdin.reconfigure(errors="surrogateescape")
         lines = list(sys.stdin)

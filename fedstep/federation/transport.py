@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from requests import PreparedRequest, Session
     from urllib3 import BaseHTTPResponse
 
+LONGEST_EXCHANGE = 86_400.0  # seconds; neither a socket nor a queue waits for `inf`
 LOOPBACK_HOSTS = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -67,6 +68,7 @@ def requests_transport(url: str, token: str = "") -> Transport:
         def work() -> HttpResponse:
             return _exchange(session, method, base + path, headers, body, sign, timeout)
 
+        timeout = min(timeout, LONGEST_EXCHANGE)
         try:
             return _run_with_timeout(timeout, work)
         except (OSError, ValueError) as error:

@@ -287,6 +287,7 @@ def _pointer(path: str) -> str:
         return ""
 
 
+_LONGEST_REMOTE = 86_400.0  # seconds; no process can be waited for `inf`
 _TERMINATION_SECONDS = 0.3  # between SIGTERM and SIGKILL
 _OPTIONS = (
     *("-c", "gc.auto=0"),
@@ -322,7 +323,7 @@ def run_remote_git(
     except (OSError, ValueError) as error:
         return GitResult(NOT_INSTALLED, b"", str(error))
     try:
-        out, err = process.communicate(timeout=max(0.0, seconds))
+        out, err = process.communicate(timeout=min(max(0.0, seconds), _LONGEST_REMOTE))
     except subprocess.TimeoutExpired:
         _terminate(process)
         return GitResult(TIMED_OUT, b"", "timeout")

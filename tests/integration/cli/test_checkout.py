@@ -411,6 +411,29 @@ class TestDevices:
         ran = place.run("triage", "--junit", place.report(forty_tests(1)))
         assert "job.log: cannot be read: it is not a regular file" in ran.err
 
+    @pytest.mark.parametrize("target", ["/dev/zero", "pipe"])
+    def test_list_that_is_no_file_ends(self, target: str, tmp_path: Path, learned_history: Path):
+        """A plan, or names of tests, that a file of the repository names."""
+        place = new_checkout(tmp_path / "repo", learned_history)
+        os.mkfifo(place.root / "pipe")
+        os.symlink(target, place.root / "list")
+        for line, command in (('plan = "@list"', ("shard", "--index", "1")), ('names = "list"', ("order",))):
+            (place.root / ".fedstep.toml").write_text(f"{line}\n")
+            assert "list cannot be read: it is not a regular file" in place.run(*command).err
+
+    def test_endless_times_of_a_file_are_finite(self, tmp_path: Path, learned_history: Path):
+        """Neither a socket nor a process can be waited for that long."""
+        place = new_checkout(tmp_path / "repo", learned_history)
+        place.git("init", "-q", "--bare", str(tmp_path / "remote"))
+        place.git("config", "remote.origin.url", str(tmp_path / "remote"))
+        for value in ("inf", "1e308"):
+            (place.root / ".fedstep.toml").write_text(f"budget = {value}\ntimeout = {value}\n")
+            with refusing() as (url, requests):
+                assert place.run("pull", "--aggregator", url, "--strict").code == 5
+                assert requests
+            report = place.report(forty_tests(1))
+            assert place.run("train", "--junit", report, "--history", "git", "--strict").code == 0
+
     @pytest.mark.parametrize("name", [".fedstep-mutes.toml", ".fedstep-acks.toml"])
     def test_lists_of_the_repository_are_no_links(self, name: str, tmp_path: Path, learned_history: Path):
         """What is added to one would be written to another file."""

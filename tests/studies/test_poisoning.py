@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.studies.poisoning.__main__ import plans
+from tests.studies.poisoning.__main__ import plans, without_attack
 from tests.studies.poisoning.attacks import one_owner, quiet
 from tests.studies.poisoning.federation import Plan, run
 from tests.studies.poisoning.world import RATES
@@ -26,6 +26,13 @@ class TestMemoryStore:
         """The table of the threat model is made in memory: each score and each verdict is that of the real store."""
         seed = 3
         assert run(plan, seed, tasks=tasks) == run(plan, seed, tasks=tasks, in_memory=False)
+
+
+class TestShapes:
+    def test_where_nobody_sends_nothing_is_aggregated(self):
+        """Without its attacker a federation that fell silent stays as it was: the study ended with a traceback."""
+        trace = run(without_attack(quiet(from_starter=False, before=20, after=10)), 3, tasks=("build-duration",))
+        assert trace.candidate["build-duration"][1] == trace.candidate["build-duration"][2]
 
 
 class TestFirstPromotion:

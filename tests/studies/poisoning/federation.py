@@ -132,12 +132,13 @@ def _run(
     for fold in range(plan.folds):
         current = store.current()
         projects = list(plan.senders(random, fold))
-        offers = make_offers(plan, world, start, current, projects, random, number)
-        number += len(offers)
-        now = plan.at(fold)
-        outcomes = store.accept(offers, current.candidate.version, 100, now)
-        assert all(isinstance(outcome, StoredReceipt) for outcome in outcomes)
-        store.aggregate(step, now)
+        if projects:
+            offers = make_offers(plan, world, start, current, projects, random, number)
+            number += len(offers)
+            now = plan.at(fold)
+            outcomes = store.accept(offers, current.candidate.version, 100, now)
+            assert all(isinstance(outcome, StoredReceipt) for outcome in outcomes)
+            store.aggregate(step, now)
         if (fold + 1) % LOOK and fold + 1 < plan.folds:
             continue
         current = store.current()

@@ -252,6 +252,8 @@ def _values(stats: TestStats, run: TestRun, failures: _Failures, rank: float | N
     # A failure that was confirmed in every rerun counts as one more in a row.
     repeats = stats.streak + (run.outcome == Outcome.CONFIRMED)
     evidence = failures.context.evidence(stats, run.test, repeats, type_fingerprint(run.failure_type))
+    if not stats.streak:
+        evidence = evidence._replace(companions=failures.context.new_companions(run.test))
     if rank is not None and not stats.flips:
         evidence = evidence._replace(time=WEIGHTS.slow * rank)
     if commit in ("passed", "both"):

@@ -83,11 +83,18 @@ class EvidenceWeights(NamedTuple):
     most_companions: int = 4
     class_mate: float = 0.25  # a test of the same class: flakes of one class come together, too
     most_class_mates: int = 8
+    new_companion: float = 1.7  # the same in the build of the failure, which no later run has judged yet
+    new_most_companions: int = 2
+    new_class_mates: float = 1.0  # any number of them
 
-    slow: float = 0.5  # by the rank of its time, -1 to 1, where the test never flipped: slow ones flake more
+    slow: float = 1.0  # by the rank of its time, -1 to 1, where the test never flipped: slow ones flake more
     passed_on_commit: float = 5.0  # the test passed on the very commit that it fails on
     other_branch: float = -0.6  # it passed on another branch, where what broke it may never have been
     surest: float = 0.95  # of a flip without proof
+
+    again: float = 2.0  # it fails anew after a spell: the same test seldom breaks twice ...
+    again_above: float = 0.85  # ... if the new failure is 70 % flaky by itself, as a verdict asks
+    again_counts: float = 0.3  # of a flip, like `unsure`: enough to list the test, not to call its class flaky
 
     type_usual: float = 0.15  # how often a regression fails with a given type
     type_flips: float = 5.0  # flips at that rate, before the test's own are counted
@@ -224,6 +231,12 @@ def companion_evidence(others: int, class_mates: int = 0) -> float:
     return -WEIGHTS.companion * min(others, WEIGHTS.most_companions) - mates
 
 
+def new_companion_evidence(others: int, class_mates: int = 0) -> float:
+    """Return the same for a failure of this build: nothing but the build itself tells what it is."""
+    mates = WEIGHTS.new_class_mates * bool(class_mates)
+    return -WEIGHTS.new_companion * min(others, WEIGHTS.new_most_companions) - mates
+
+
 TYPES = 10  # newest flips of a test whose failure type is kept
 
 
@@ -260,6 +273,7 @@ class FailureContext(NamedTuple):
     shares: ChangeShares
     impact: ChangeImpact | None  # None: the change is not known
     fresh: Counter[tuple[str, str]]  # `count_companions` of the tests that fail for the first time
+    unflipped: Counter[tuple[str, str]]  # ... of those that begin to fail and never flipped, for the first time or not
 
     def relation(self, test: str) -> str | None:
         """Return how the change relates to the test; None where the change, or the place of the test, is not known."""
@@ -271,10 +285,16 @@ class FailureContext(NamedTuple):
         return change_evidence(self.relation(test), self.shares)
 
     def companions(self, test: str) -> float:
-        """Return the evidence of the tests of other classes that begin to fail with this one."""
-        package = package_of(test)
-        of_class = self.fresh[package, f"{group_of(test)}#"]
-        return companion_evidence(self.fresh[package, ""] - of_class, max(0, of_class - 1))
+        """Return the evidence of the tests that fail for the first time with this one, for what a later run judges."""
+        return companion_evidence(*_count_others(self.fresh, test))
+
+    def new_companions(self, test: str) -> float:
+        """Return the same for a failure of this build, before a later run judges it."""
+        return new_companion_evidence(*_count_others(self.fresh, test))
+
+    def companions_anew(self, test: str) -> float:
+        """Return the same of all tests without a flip, as a group that fails together twice is one coincidence."""
+        return companion_evidence(*_count_others(self.unflipped, test))
 
     def evidence(self, stats: TestStats, test: str, repeats: int, fingerprint: str) -> FlakeEvidence:
         """Return the evidence for a failure of the test, `repeats` failures after the first of its spell.
@@ -293,10 +313,19 @@ class FailureContext(NamedTuple):
         )
 
 
+def _count_others(counts: Counter[tuple[str, str]], test: str) -> tuple[int, int]:
+    """Return how many tests of other classes in the package, and how many other tests of the class, are counted."""
+    package = package_of(test)
+    of_class = counts[package, f"{group_of(test)}#"]
+    return counts[package, ""] - of_class, max(0, of_class - 1)
+
+
 def failure_context(tests: TestTable, failing: Iterable[str], files: Sequence[FileChange] | None) -> FailureContext:
     """Return the context of a build in which these tests fail, each in the table. `files` None: change not known."""
     by_id = index_tests(tests)
-    fresh = [test for test in failing if not by_id[test].streak and not by_id[test].failures]
+    begins = [test for test in failing if not by_id[test].streak]
+    fresh = count_companions(test for test in begins if not by_id[test].failures)
+    unflipped = count_companions(test for test in begins if not by_id[test].flips)
     stats = tests.values()
     capacities = {runs: capacity(runs, SLOWEST) for runs in {one.runs for one in stats}}
     base = project_baseline(
@@ -307,7 +336,7 @@ def failure_context(tests: TestTable, failing: Iterable[str], files: Sequence[Fi
     )
     impact = None if files is None else analyze_change(files)
     shares = change_shares(impact or analyze_change(()), base.class_runs)
-    return FailureContext(base, shares, impact, count_companions(fresh))
+    return FailureContext(base, shares, impact, fresh, unflipped)
 
 
 PROVEN_FLIPS = 3  # gold flips among the recent runs: no prior and no correction speaks against so many ...
@@ -463,6 +492,7 @@ def _judge_run(stats: TestStats, run: TestRun, record: BuildRecord, same_commit:
         _judge_pass(stats, record, same_commit, context)
     elif run.outcome == Outcome.FLAKED:
         _judge_pass(stats, record, same_commit, context)
+        _judge_again(stats, run, True, context)
         stats.last_failure, stats.failed_as = stats.runs, type_fingerprint(run.failure_type)
         stats.spells_100 += 1
         _record_flip(stats, Flip.GOLD, 1.0)
@@ -476,6 +506,7 @@ def _judge_failure(
     """Begin a spell or continue it; gold where the test passed on the same commit before."""
     is_first = stats.streak == 0
     if is_first:
+        _judge_again(stats, run, same_commit, context)
         stats.change, stats.companions = context.change(run.test), context.companions(run.test)
         stats.spell = SpellState.OPEN if len(stats.recent) > 1 else SpellState.EXPLAINED
     elif stats.spell == SpellState.OPEN and stats.failures > stats.streak:  # in its first spell only a pass tells
@@ -505,19 +536,46 @@ def _judge_pass(stats: TestStats, record: BuildRecord, same_commit: bool, contex
     """
     if not stats.streak or stats.failed_in != record.stream:
         return
+    stats.dismissed = 0.0
     if is_mixed(stats):
         pass  # the pass may be of another cell
     elif same_commit and stats.spell != SpellState.SETTLED:
         _record_flip(stats, Flip.GOLD, 1.0)
-    elif stats.spell == SpellState.OPEN:
-        moved = bool(stats.failed_on and record.branch) and stats.failed_on != record.branch
-        ended = WEIGHTS.other_branch if moved else context.change(stats.test)
-        evidence = context.evidence(stats, stats.test, stats.streak - 1, stats.failed_as)
-        score = evidence._replace(end_change=ended).score()
-        if score > 0.0:
-            _record_flip(stats, Flip.SILVER, _certainty(score))
+    elif stats.spell != SpellState.SETTLED:
+        _judge_by_evidence(stats, record, context)
     stats.streak, stats.spell, stats.failed_in, stats.failed_on = 0, SpellState.SETTLED, "", ""
     stats.spells_100 += not is_mixed(stats)
+
+
+def _judge_by_evidence(stats: TestStats, record: BuildRecord, context: FailureContext) -> None:
+    """Judge the last failure of a spell that ends; what makes it no flake is kept for `_judge_again`."""
+    moved = bool(stats.failed_on and record.branch) and stats.failed_on != record.branch
+    ended = WEIGHTS.other_branch if moved else context.change(stats.test)
+    evidence = context.evidence(stats, stats.test, stats.streak - 1, stats.failed_as)
+    score = evidence._replace(end_change=ended).score()
+    if stats.spell == SpellState.OPEN and score > 0.0:
+        _record_flip(stats, Flip.SILVER, _certainty(score))
+    elif stats.spell == SpellState.OPEN:
+        stats.dismissed = round(score - evidence.past, 2)
+    elif Outcome.CONFIRMED not in stats.recent[-stats.streak - 1 :]:
+        stats.dismissed = round(score - evidence.past + WEIGHTS.first_run, 2)
+
+
+def _judge_again(stats: TestStats, run: TestRun, same_commit: bool, context: FailureContext) -> None:
+    """Judge the last spell, which was dismissed, by both spells together, now that the test fails anew.
+
+    Only where the new failure would be called flaky by itself: one that triage calls real proves nothing.
+    """
+    dismissed, stats.dismissed = stats.dismissed, 0.0
+    if not dismissed or run.outcome == Outcome.CONFIRMED or is_mixed(stats):
+        return
+    evidence = context.evidence(stats, run.test, 0, type_fingerprint(run.failure_type))
+    evidence = evidence._replace(companions=context.companions_anew(run.test))
+    if same_commit:
+        evidence = evidence._replace(commit=WEIGHTS.passed_on_commit)
+    score = dismissed + WEIGHTS.again + evidence.score()
+    if score > 0.0 and evidence.score() > WEIGHTS.again_above:
+        _record_flip(stats, Flip.SILVER, WEIGHTS.again_counts)
 
 
 def _certainty(score: float) -> float:

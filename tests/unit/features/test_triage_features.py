@@ -95,14 +95,14 @@ class TestEvidence:
         assert evidence(past("pppff"), failed(), "repeats") < evidence(past("pppf"), failed(), "repeats") < 0.0
 
     def test_continued_failure_keeps_its_first_change(self) -> None:
-        """A failure that goes on keeps the change and the companions with which it began."""
+        """A failure that goes on keeps the change and, half as much, the companions with which it began."""
         summary = past("pppp")
         other = TestRun("org.foo.QuxTest#works", Outcome.FAILED)
         began = failed(Outcome.FAILED, CHANGE, other)
         summary = apply_record(summary, "x", make_record(began, "||mark", ""))
         later = failed()
         assert evidence(summary, later, "change") == evidence(past("pppp"), began, "change") < 0.0
-        assert evidence(summary, later, "companions") == evidence(past("pppp"), began, "companions") < 0.0
+        assert evidence(past("pppp"), began, "companions") == 2 * evidence(summary, later, "companions") < 0.0
         assert evidence(past("pppp"), later, "change") > 0.0
 
     def test_pass_on_the_same_commit_is_evidence_for_a_flake(self) -> None:

@@ -12,6 +12,7 @@ from fedstep.history.flakiness import (
     companion_evidence,
     count_companions,
     failure_context,
+    new_companion_evidence,
     past_evidence,
     project_baseline,
     repeat_evidence,
@@ -84,6 +85,13 @@ class TestChanges:
     def test_a_test_that_fails_alone_has_no_companion(self, test: str) -> None:
         """A test without a class, as in TAP, was its own: 'other tests of its package began to fail with it'."""
         assert failure_context({test: TestStats(test)}, [test], None).companions(test) == 0.0
+
+    def test_companions_say_more_while_nothing_else_is_known(self) -> None:
+        """In the build in which a test fails one companion says more than once a later run judges the failure."""
+        assert new_companion_evidence(0) == 0.0
+        assert new_companion_evidence(1) < companion_evidence(1)
+        assert new_companion_evidence(1) < new_companion_evidence(0, class_mates=1) < 0.0
+        assert new_companion_evidence(0, class_mates=9) == new_companion_evidence(0, class_mates=1)
 
 
 class TestAnyPast:

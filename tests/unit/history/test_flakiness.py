@@ -123,6 +123,42 @@ class TestRelatedChanges:
         assert "s" not in revealed(*seldom)
         assert revealed(*often)[-3:] == "ss-"
 
+    def test_a_dismissed_spell_is_judged_again_at_the_next(self) -> None:
+        """Two failures in a row and a pass look like a regression, until the test fails again."""
+        assert revealed(*"ppppffpp") == "--------"
+        assert revealed(*"ppppffppf") == "-----s---"
+
+    def test_a_spell_from_the_first_run_on_is_judged_again(self) -> None:
+        """Nothing says that the test ever passed before it: only its next failure does."""
+        assert revealed(*"fpp") == "---"
+        assert revealed(*"fppf") == "s---"
+
+    def test_a_failure_that_looks_real_judges_no_spell_again(self) -> None:
+        """The change names the class of the test, and no other class."""
+        before = [Step(outcome, others=ELSEWHERE) for outcome in "ppppffpp"]
+        named = Step("f", file="src/main/java/org/acme/Cart.java", others=ELSEWHERE)
+        assert "s" not in revealed(*before, named)
+
+    @pytest.mark.parametrize("letters", ["pcpppf", "pfpppc"])
+    def test_spells_that_reruns_confirmed_are_not_judged_again(self, letters: str) -> None:
+        """Neither one that failed in every rerun, nor an earlier one by a failure that did."""
+        assert revealed(*letters)[:2] == revealed(*letters[:4])[:2]
+
+    def test_a_flaking_run_judges_the_spell_before_it_again(self) -> None:
+        """It proves that the test is flaky; each failure has its own mark."""
+        assert revealed(*"pppffppk") == "----s--g"
+        assert revealed(*"pppffk") == "----sg"
+
+    def test_tests_that_fail_together_twice_are_not_judged_again(self) -> None:
+        """Tests of one package that break together, and once more, are one coincidence, not four."""
+
+        def step(outcome: str) -> Step:
+            return Step(outcome, others=tuple(TestRun(f"org.acme.U{n}Test#logs", Outcome(outcome)) for n in range(3)))
+
+        assert revealed(*(step(outcome) for outcome in "ppppffppf")) == "-" * 9
+        assert revealed(*"ppppffpp", step("f")) == "-" * 9
+        assert revealed(*(step(outcome) for outcome in "ppppffpp"), "f") == "-----s---"
+
     def test_quiet_companions_speak_for_a_regression(self) -> None:
         """Quiet tests of other classes that begin to fail with it speak for a regression."""
 

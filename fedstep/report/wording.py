@@ -368,6 +368,7 @@ _SAYS_NOTHING = (
 _NEAR = ("itself", "near", "build-file")  # what a change touches, where it speaks for a break
 _PAST = ("flips", "failures", "runs")  # concepts that a test without a run has nothing of
 NO_HISTORY, NEVER_FAILED, NEVER_FLIPPED = "no history yet", "never failed", "never flipped"
+CONFIRMED = "failed again in every rerun"
 MANY_BROKEN = 0.25  # of the builds: from it on their number is a fact, no reason that the next one passes
 LAST_OF_BRANCH = "the last build of this branch"
 FEW_RUNS = 5  # from which on it says something that a test never flipped
@@ -423,7 +424,8 @@ def rank_causes(
         told = _tell(name, concepts[name], sums[name], facts, subject)
         is_fact = name == "builds" and sums[name] < 0 and _share_broken(facts) >= MANY_BROKEN
         is_fact = is_fact and told is not None and told[0].endswith(" builds failed")
-        causes += (ReasonPhrase(*told, 0.0 if is_fact else sums[name]),) if told else ()
+        if told and told[0] not in (cause.phrase for cause in causes):
+            causes.append(ReasonPhrase(*told, 0.0 if is_fact else sums[name]))
     if any(cause.phrase.startswith(NEVER_FAILED) for cause in causes[:most]):  # then it did not flip, either
         causes = [cause for cause in causes if not cause.phrase.startswith(NEVER_FLIPPED)]
     if facts.get("recent-builds") and _whole(facts.get("recent-broken")) in (0, _whole(facts["recent-builds"])):
@@ -506,7 +508,7 @@ def _counted(concept: str, facts: Mapping[str, str], raises: bool) -> str | None
     """Return a phrase with a count of recent runs or builds, "" where it would contradict; None where none is known."""
     runs, builds = _whole(facts.get("recent-runs")), _whole(facts.get("recent-builds"))
     if concept == "flips" and runs:
-        return _count_flips(_whole(facts.get("recent-flips")), runs, raises)
+        return _count_flips(_whole(facts.get("recent-flips")), runs, facts, raises)
     if concept == "failures" and runs:
         return _count_failures(_whole(facts.get("recent-failures")), runs, facts, raises)
     if concept == "builds" and facts.get("recent-builds"):
@@ -516,11 +518,12 @@ def _counted(concept: str, facts: Mapping[str, str], raises: bool) -> str | None
     return None
 
 
-def _count_flips(flips: int, runs: int, raises: bool) -> str:
+def _count_flips(flips: int, runs: int, facts: Mapping[str, str], raises: bool) -> str:
     if flips:
         return f"flipped {_times(flips)} in its last {count(runs, 'run')}" if raises else ""
-    if raises:
-        return ""
+    if raises:  # by failures that passed again and were not judged, or by its class
+        mates = "other tests of its class flipped before" if _float(facts.get("classmates-flip-rate", "")) > 0 else ""
+        return _count_failures(_whole(facts.get("recent-failures")), runs, facts, raises) or mates
     return (
         f"{NEVER_FLIPPED} in its last {runs} runs" if runs >= FEW_RUNS else f"only {count(runs, 'earlier run')} known"
     )
@@ -531,6 +534,8 @@ def _count_failures(failures: int, runs: int, facts: Mapping[str, str], raises: 
     in_a_row = _whole(facts.get("failures-in-a-row"))
     if in_a_row and failures:
         return "" if raises else f"failed in the {_plural(in_a_row, 'build')} before this"
+    if not raises and _float(facts.get("evidence-repeats", "")) < 0:  # in its first build that is by reruns alone
+        return CONFIRMED
     if raises or failures:  # failures between passes are no reason for a break
         return f"failed in {failures} of its last {count(runs, 'run')}" if raises and failures else ""
     return _never_failed(runs)

@@ -92,6 +92,29 @@ class TestReasons:
         (cause,) = rank_causes([FeatureContribution("flip-rate-20=0", -0.7), *facts])
         assert (cause.sign, cause.phrase) == ("-", "never flipped in its last 16 runs")
 
+    @pytest.mark.parametrize(
+        ("facts", "told"),
+        [
+            ({"recent-failures": 2.0}, ["failed in 2 of its last 12 runs"]),
+            ({"classmates-flip-rate": 0.03}, ["other tests of its class flipped before"]),
+            ({"recent-failures": 2.0, "failures-in-a-row": 1.0}, []),
+            ({}, []),
+        ],
+    )
+    def test_a_past_without_a_flip_is_told_by_its_failures(self, facts: dict[str, float], told: list[str]) -> None:
+        """A test that failed and passed again, or whose class flips, is likelier flaky: not to be told without why."""
+        known = {"evidence-past": (2.0, 1.9), "recent-runs": (12.0, 0.0), "recent-flips": (0.0, 0.0)}
+        known |= {name: (value, 0.0) for name, value in facts.items()}
+        reasons = [FeatureContribution(f"{name}={value:g}", added) for name, (value, added) in known.items()]
+        assert [cause.phrase for cause in rank_causes(reasons)] == told
+
+    @pytest.mark.parametrize("failures", [0, 3])
+    def test_reruns_that_failed_are_told(self, failures: int) -> None:
+        """Evidence of repetition without failures in a row is of this build's reruns, whatever the past was."""
+        known = {"evidence-repeats": (-1.8, -1.8), "recent-runs": (12, 0.0), "recent-failures": (failures, 0.0)}
+        reasons = [FeatureContribution(f"{name}={value:g}", added) for name, (value, added) in known.items()]
+        assert [cause.phrase for cause in rank_causes(reasons)] == ["failed again in every rerun"]
+
     def test_a_first_run_has_no_history(self) -> None:
         """Rates of a test that never ran say nothing about it."""
         causes = rank_causes([FeatureContribution("runs=0", -0.9), FeatureContribution("runs-known=0", 0.0)])

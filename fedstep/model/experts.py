@@ -27,9 +27,9 @@ STARTING_WEIGHTS = {
     "last-branch": 0.006,
     "moved": 0.8,
 }
-RATE = 0.3  # nats a weight loses per spread of error
+RATE = 0.4  # nats a weight loses per spread of error
 SHARE = 0.01  # of the weights that returns to the start after each build
-WORST_LOSS = 10.0  # spreads
+WORST_LOSS = 4.0  # spreads
 
 LogWeights = tuple[float, ...]
 START: LogWeights = tuple(map(log, STARTING_WEIGHTS.values()))

@@ -47,6 +47,12 @@ class TestExperts:
         once = observe_departure(START, row(), 0.0, 30.0)
         assert abs(combine(once, row(newest=9.0, last_3=0.0), 0.0)) < 0.5
 
+    def test_an_absurd_time_counts_like_any_large_miss(self) -> None:
+        """Where all are far off, none gains by having been nearer: in a noisy job that happens in every tenth build."""
+        features = row(newest=9.0, last_3=-3.0)
+        for weight, start in zip(observe_departure(START, features, 0.0, 30.0), START, strict=True):
+            assert math.isclose(weight, start, abs_tol=1e-9)
+
     def test_a_change_of_level_decides_at_once(self) -> None:
         """Where the past was moved to a changed level, the expectation is there, and where none changed it is not."""
         assert combine(START, row(moved=9.0), 0.0) > 6.0

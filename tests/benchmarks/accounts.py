@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Row, create_engine, select
 
 from fedstep.federation.client import FetchedModel, pull
-from fedstep.federation.messages import Vector, shape, unpack, unpack_update
+from fedstep.federation.messages import shape, unpack_update
 from fedstep.federation.transport import requests_transport
 from fedstep.schema.schema import schema
 from fedstep.server.aggregation.fedbuff import default_rules
-from fedstep.server.aggregation.inputs import ModelVersion, StoredUpdate
+from fedstep.server.aggregation.inputs import StoredUpdate
 from fedstep.server.aggregation.step import aggregate_updates, compare_sources
 from fedstep.server.storage.store import MAX_RECENT, Store
 from fedstep.server.storage.tables import bodies, evaluations, receipts, updates, verdicts, versions
-from fedstep.server.storage.version_repository import VersionRepository
+from fedstep.server.storage.version_repository import VersionRepository, read_version
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,11 @@ def served_as_stored(store: str, url: str) -> Iterator[str]:
     found = pull(url, "", requests_transport(url), shape(schema()))
     assert isinstance(found, FetchedModel)
     with closing(Store(store, shape(schema()))) as reader:
-        stored = reader.vectors(found.model.candidate_version)
-    if found.model.candidate != stored:
+        stored = reader.current()
+    if (found.model.candidate_version, found.model.candidate) != (stored.candidate.version, stored.candidate.vectors):
         yield f"the head served as version {found.model.candidate_version} is not the one stored"
+    if found.model.production != stored.production:
+        yield f"production served with version {found.model.candidate_version} is not the one stored"
 
 
 def _receipts(connection: Connection, sent: Mapping[str, bytes], acknowledged: Mapping[str, str]) -> Iterator[str]:
@@ -96,10 +98,10 @@ def _folds(connection: Connection, chain: Sequence[Row[tuple[object, ...]]]) -> 
     for before, row in itertools.pairwise(chain):
         rows = connection.execute(query.where(updates.c.aggregated_in == row.version)).all()
         stored = tuple(StoredUpdate(one.body, one.owner, project=one.project) for one in rows)
-        start = ModelVersion(before.version, 0, 0.0, _vectors(before))
+        start = read_version(before)
         recent = VersionRepository(connection, row.schema).recent_updates(MAX_RECENT, {}, before=row.version)
         compared = compare_sources([*recent.values(), *stored], rules)
-        if row.version not in again and aggregate_updates(start, stored, rules, compared) != _vectors(row):
+        if row.version not in again and aggregate_updates(start, stored, rules, compared) != read_version(row).vectors:
             yield f"version {row.version} is not what its updates make of version {before.version}"
 
 
@@ -117,7 +119,3 @@ def _votes(connection: Connection) -> Iterator[str]:
 
 def _bodies(connection: Connection) -> Mapping[str, bytes]:
     return {row.id: row.body for row in connection.execute(select(bodies))}
-
-
-def _vectors(row: Row[tuple[object, ...]]) -> Mapping[str, Vector]:
-    return unpack(row.vectors).vectors

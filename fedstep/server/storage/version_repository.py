@@ -63,7 +63,7 @@ class VersionRepository:
 
     def _newest(self, skipped: int, limit: int) -> Sequence[ModelVersion]:
         query = select(versions).where(versions.c.schema == self._schema).order_by(versions.c.version.desc())
-        return [_make_version(row) for row in self._connection.execute(query.offset(skipped).limit(limit))]
+        return [read_version(row) for row in self._connection.execute(query.offset(skipped).limit(limit))]
 
     def current(self) -> CurrentModels:
         """Return the newest version, production and the open trials. Raise UsageError where there is none."""
@@ -181,7 +181,8 @@ class VersionRepository:
         return {task: vectors[version][task] for task, version in sources.items()}
 
 
-def _make_version(row: Row[Any]) -> ModelVersion:
+def read_version(row: Row[Any]) -> ModelVersion:
+    """Return the version that a row of `versions` has."""
     stored = unpack(row.vectors).vectors
     vectors = {name: vector for name, vector in stored.items() if not name.endswith(MEAN)}
     means = {name.removesuffix(MEAN): vector for name, vector in stored.items() if name.endswith(MEAN)}

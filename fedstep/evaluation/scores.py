@@ -520,7 +520,7 @@ def _order_figures(
         here = np.flatnonzero(numbers == number)
         order = here[np.argsort(-values[here], kind="stable")]
         cost = guesses["seconds"][order]
-        builds.append((number, *_order_of_build(cost, truth[order] > 0)))
+        builds.append((number, *score_order(cost, truth[order] > 0)))
         selections.append(_Selectable(cost / cost.sum(), guesses["always"][order] > 0, guesses["began"][order] > 0))
         ranks = (np.arange(len(order)) + 0.5) / len(order)
         unfailed_ranks += list(ranks[(truth[order] > 0) & (guesses["unfailed"][order] > 0)])
@@ -575,9 +575,10 @@ def _promise(builds: Sequence[_Selectable]) -> Mapping[str, float]:
     return {"promises": float(len(kept)), "promise_kept": mean[0], "promise_share": mean[1]}
 
 
-def _order_of_build(cost: Column, bad: NDArray[np.bool_]) -> tuple[float, float, float]:
-    """Return APFDc, APFD, and the share of the time until the first failure of one order.
+def score_order(cost: Column, bad: NDArray[np.bool_]) -> tuple[float, float, float]:
+    """Return APFDc, APFD, and the share of the time until the first failure of one order of a build's tests.
 
+    `cost` has the time of each test in that order, `bad` whether it failed; at least one did.
     Without a limit on the time every failure is found, and NAPFD (Qu, Cohen and Woolf, 2007) equals APFD.
     """
     ends, total, failures = np.cumsum(cost), cost.sum(), bad.sum()

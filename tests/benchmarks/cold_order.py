@@ -19,6 +19,7 @@ from scipy.optimize import minimize
 from fedstep.evaluation.corpus import CorpusProject, find_projects
 from fedstep.evaluation.ordering import COLD_UNTIL, FIRST_ORDERED, _replay_histories
 from fedstep.evaluation.replay import _kinds, _source_words, recorded_builds
+from fedstep.evaluation.scores import score_order
 from fedstep.features import test_failure as features
 from fedstep.history.summary import Summary
 from fedstep.history.test_table import index_tests, with_tests
@@ -127,9 +128,7 @@ def learn(past: Sequence[Failures], ridge: float) -> Column:
 def apfdc(scores: Column, seconds: Column, failed: NDArray[np.bool_]) -> float:
     """The cost-cognisant average percentage of faults detected, largest score first."""
     order = np.argsort(-scores, kind="stable")
-    spent = seconds[order].cumsum()
-    left = spent[-1] - spent + seconds[order] / 2.0
-    return float(left[failed[order]].sum() / (spent[-1] * failed.sum()))
+    return score_order(seconds[order], failed[order])[0]
 
 
 if __name__ == "__main__":

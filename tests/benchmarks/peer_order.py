@@ -14,9 +14,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fedstep.evaluation.corpus import CorpusProject, find_projects
 from fedstep.evaluation.ordering import OrderedTest, order_recorded_tests
 from fedstep.evaluation.replay import _kinds, _source_words, recorded_builds
+from fedstep.evaluation.scores import score_order
 from fedstep.types import Change, FinishedBuild, Outcome, TestRun
 
 BUDGETS = (0.1, 0.25, 0.5)
@@ -96,15 +99,10 @@ def score(rows: dict[int, list[OrderedTest]], theirs: dict[int, list[float]], na
         own = {"fedstep": [one.score for one in tests], "testhunch": theirs[number]}
         values = own[name] if name in own else [one.others[name] for one in tests]
         order = sorted(range(len(tests)), key=lambda place: -values[place])
-        total, spent, area, shown = sum(one.others["seconds"] for one in tests), 0.0, 0.0, 0.0
-        for place in order:
-            seconds = tests[place].others["seconds"]
-            if tests[place].failed:
-                area += total - spent - seconds / 2
-                shown = shown or spent + seconds
-            spent += seconds
-        apfdc.append(area / (total * sum(one.failed for one in tests)))
-        firsts.append(shown / total)
+        cost = np.array([tests[place].others["seconds"] for place in order])
+        area, _, first = score_order(cost, np.array([tests[place].failed for place in order]))
+        apfdc.append(area)
+        firsts.append(first)
     caught = [statistics.mean(first <= budget for first in firsts) for budget in BUDGETS]
     return [statistics.mean(apfdc), statistics.median(firsts), *caught]
 

@@ -178,10 +178,9 @@ def _not_run(not_run: NotRun) -> Json:
 
 def _slow_test(slow: SlowerTest) -> Json:
     usual = slow.usual_seconds
-    seconds = {"seconds": _rounded(slow.seconds, 3)}
     return {
         "test": slow.test,
-        **seconds,
+        "seconds": _rounded(slow.seconds, 3),
         "usual_seconds": None if isinstance(usual, Unavailable) else _rounded(usual, 3),
     }
 

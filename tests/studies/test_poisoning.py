@@ -8,7 +8,15 @@ import pytest
 from tests.studies.poisoning.__main__ import plans, without_attack
 from tests.studies.poisoning.attacks import one_owner, quiet
 from tests.studies.poisoning.federation import Plan, run
-from tests.studies.poisoning.world import RATES
+from tests.studies.poisoning.world import RATES, draw_world
+
+
+class TestWorld:
+    @pytest.mark.parametrize("seed", range(3))
+    def test_flakes_are_as_rare_as_asked_for(self, seed: int):
+        """Of 3,000 labels 5 % are flakes, give or take three standard deviations; without it up to 36 % were."""
+        _, labels = draw_world(seed, 60, ("flaky",), flakes=0.05).held_out["flaky"]
+        assert labels.mean() == pytest.approx(0.05, abs=0.012)
 
 
 class TestMemoryStore:

@@ -90,6 +90,7 @@ def cases(shares: Collection[str], locations: Collection[str]) -> Iterator[Case]
 @click.option("--from", "locations", multiple=True, default=LOCATIONS, type=click.Choice(LOCATIONS), help="Start.")
 @click.option("--task", "tasks", multiple=True, default=TASKS, type=click.Choice(TASKS), help="Tasks.")
 @click.option("--store", default=MEMORY, show_default=True, type=click.Choice((MEMORY, "sqlite")), help="Of the runs.")
+@click.option("--flakes", type=click.FloatRange(0.001, 0.5), help="Share of flaky examples, in a file of its own.")
 @click.option("--table", "only_table", is_flag=True, help="Print the table of the results that are there.")
 def main(
     results: Path,
@@ -99,6 +100,7 @@ def main(
     locations: Sequence[str],
     tasks: Sequence[str],
     store: str,
+    flakes: float | None,
     only_table: bool,
 ) -> None:
     """Run the attacks and print a table."""
@@ -108,7 +110,7 @@ def main(
             known = {task for line in lines if _is_of(line, case, seed) for task in _scores(line, "production")}
             missing = [task for task in tasks if task not in known]
             if missing:
-                lines.append(_run(case, seed, missing, store == MEMORY))
+                lines.append(_run(case, seed, missing, store == MEMORY, flakes))
                 with results.open("a", encoding="utf-8") as file:
                     file.write(f"{json.dumps(lines[-1])}\n")
     print("\n".join(table(lines)))
@@ -124,8 +126,8 @@ def _is_of(line: Line, case: Case, seed: int) -> bool:
     return (line["seed"], line["from"], line["share"], line["attack"]) == (seed, *case[:3])
 
 
-def _run(case: Case, seed: int, tasks: Sequence[str], in_memory: bool) -> Line:
-    trace = run(case.plan, seed, tasks=tasks, in_memory=in_memory)
+def _run(case: Case, seed: int, tasks: Sequence[str], in_memory: bool, flakes: float | None) -> Line:
+    trace = run(case.plan, seed, tasks=tasks, in_memory=in_memory, flakes=flakes)
     return {
         "seed": seed,
         "from": case.location,

@@ -90,12 +90,14 @@ def run(
     rules: Callable[[str, AggregationRules], AggregationRules] = lambda _, given: given,
     tasks: Collection[str] = tuple(RATES),
     in_memory: bool = True,
+    flakes: float | None = None,
 ) -> Trace:
     """Return how the scores of the model change over the aggregations of a plan, for some tasks.
 
-    It goes through `Store` where it is not `in_memory`, which takes three times as long and yields the same.
+    `flakes` is as for `draw_world`. It goes through `Store` where it is not `in_memory`, which takes three times as
+    long and yields the same.
     """
-    world, random = draw_world(seed, plan.projects, tasks), np.random.default_rng([seed, 1])
+    world, random = draw_world(seed, plan.projects, tasks, flakes), np.random.default_rng([seed, 1])
     start = world.starter(np.random.default_rng([seed, 2])) if plan.from_starter else world.start()
     known = default_rules(schema())
     of_tasks = {name: rules(name, replace_start(known[name], start[name])) for name in world.tasks}

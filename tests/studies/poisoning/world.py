@@ -7,6 +7,7 @@ from math import log
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 
 from fedstep.federation.messages import SchemaShape
 from fedstep.schema.schema import schema
@@ -125,8 +126,12 @@ class World:
         return {name: task.score(weights[name], *self.held_out[name]) for name, task in self.tasks.items()}
 
 
-def draw_world(seed: int, projects: int, only: Collection[str] = tuple(RATES)) -> World:
-    """Return the world of a seed with some tasks; each is the same whatever the others are."""
+def draw_world(seed: int, projects: int, only: Collection[str] = tuple(RATES), flakes: float | None = None) -> World:
+    """Return the world of a seed with some tasks; each is the same whatever the others are.
+
+    With `flakes` that share of the examples of the flaky task are flakes; without it the intercept is that of 5 %, and
+    the other weights decide.
+    """
     tasks, held_out = {}, {}
     for number, (name, task) in enumerate(schema().tasks.items()):
         if name not in RATES or name not in only:
@@ -137,9 +142,19 @@ def draw_world(seed: int, projects: int, only: Collection[str] = tuple(RATES)) -
         weights[0] = log(BASE_RATES[name] / (1 - BASE_RATES[name])) - 0.3 if name in BASE_RATES else 0.0
         shifts = random.normal(0.0, HETEROGENEITY * scale, projects)
         tasks[name] = SimulatedTask(name, weights, shifts, task.minimum_rows, RATES[name], task.clip)
+        if name == "flaky" and flakes is not None:
+            _centre(tasks[name], flakes, np.random.default_rng([seed, 99]))
         drawn = [tasks[name].draw(random, project, HELD_OUT // projects) for project in range(projects)]
         held_out[name] = (np.concatenate([rows for rows, _ in drawn]), np.concatenate([labels for _, labels in drawn]))
     return World(tasks, held_out)
+
+
+def _centre(task: SimulatedTask, share: float, random: np.random.Generator) -> None:
+    """Set the intercept so that this share of the labels is 1, in the mean over the projects."""
+    count = HELD_OUT // len(task.shifts)
+    rows = np.concatenate([task.draw(random, project, count)[0] for project in range(len(task.shifts))])
+    outputs = rows @ task.weights - task.weights[0] + np.repeat(task.shifts, count)
+    task.weights[0] = brentq(lambda intercept: float(sigmoid(outputs + intercept).mean()) - share, -20.0, 20.0)
 
 
 def sigmoid(outputs: Array) -> Array:

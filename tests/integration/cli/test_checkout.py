@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -392,15 +393,18 @@ class TestGitConfiguration:
 
 class TestDevices:
     @pytest.mark.slow
-    @pytest.mark.parametrize("name", ["HEAD", "config", "packed-refs", "refs/fedstep/history", "commondir"])
-    def test_pipe_in_the_folder_of_git_ends(self, name: str, tmp_path: Path, learned_history: Path):
-        """An archive of a clone can have one, and reading it would never end."""
-        place = new_checkout(tmp_path / "repo", learned_history)
-        path = place.root / ".git" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-        os.mkfifo(path)
-        assert place.run("predict", "--history", "git").code == 0
+    def test_pipes_in_the_folder_of_git_end(self, tmp_path: Path, learned_history: Path):
+        """An archive of a clone can have one, and reading it would never end; each waits for the limit of git."""
+        names = ("HEAD", "config", "packed-refs", "refs/fedstep/history", "commondir")
+        places = {name: new_checkout(tmp_path / str(number), learned_history) for number, name in enumerate(names)}
+        for name, place in places.items():
+            path = place.root / ".git" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+            os.mkfifo(path)
+        with ThreadPoolExecutor() as threads:
+            codes = threads.map(lambda place: place.run("predict", "--history", "git").code, places.values())
+        assert dict(zip(places, codes, strict=True)) == dict.fromkeys(places, 0)
 
     @pytest.mark.parametrize("target", ["/dev/zero", "pipe"])
     def test_log_that_is_no_file_ends(self, target: str, tmp_path: Path, learned_history: Path):

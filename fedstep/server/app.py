@@ -3,11 +3,11 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -26,7 +26,7 @@ from fedstep.server.auth import RequestGuard, read_project
 from fedstep.server.dashboard.page import DashboardPage
 from fedstep.server.dashboard.snapshot import DashboardReader
 from fedstep.server.health import HealthEndpoints
-from fedstep.server.http_messages import HttpProblem, as_json, asks_only, on_crash, on_http_error, on_problem
+from fedstep.server.http_messages import HttpProblem, as_json, on_crash, on_http_error
 from fedstep.server.identity import TokenBook
 from fedstep.server.listener import checked, listener, run, start_logging
 from fedstep.server.metrics import Metrics, TimedApp
@@ -34,14 +34,12 @@ from fedstep.server.models import ModelEndpoint
 from fedstep.server.openapi import document
 from fedstep.server.settings import ModeContext, Routes, ServiceMode, Settings
 from fedstep.server.storage.store import Store
-from fedstep.server.storage.update_repository import StoredReceipt, UpdateOffer, UpdateRejected
-from fedstep.server.update_endpoint import PATH, FastRoute, UpdateEndpoint
-from fedstep.server.writer import QueueFull, Writer
+from fedstep.server.update_endpoint import PATH, FastRoute, UpdateEndpoint, refuse
+from fedstep.server.writer import Writer, on_disk
 
 MOST_LISTED = 200  # versions and verdicts
 LISTED_SECONDS = 1.0  # that a listing of versions is served
 log = logging.getLogger("fedstep.server")
-T = TypeVar("T")
 AppFactory: TypeAlias = Callable[[Settings], Starlette]
 
 
@@ -71,16 +69,7 @@ def create_app(settings: Settings, schema: Schema | None = None, clock: Callable
     )
 
     bounds = {name: task.clip for name, task in rules.items()}
-    update = UpdateEndpoint(
-        guard,
-        settings.limits,
-        shape,
-        bounds,
-        partial(offer_update, writer),
-        metrics,
-        partial(refuse, metrics),
-        not mode.discreet,
-    )
+    update = UpdateEndpoint(guard, settings.limits, shape, bounds, writer, metrics, keep_scores=not mode.discreet)
     routes: dict[tuple[str, str], Callable[..., Any]] = {**aggregator.routes(), ("POST", PATH): update}
     context = ModeContext(settings, schema, rules, metrics, clock)
     service = mode.create_service(context) if isinstance(mode, ServiceMode) else None
@@ -188,7 +177,7 @@ class AggregatorEndpoints:
         """POST /v1/forget: 200 with how much was deleted of the sender's project, whether it was known or not."""
         sender = await self.guard.writer(request)
         project = read_project(request, sender)
-        erased = await store_result(self.writer.forget(project, sender.owner))
+        erased = await on_disk(self.writer.forget(project, sender.owner))
         if erased.updates:
             self.guard.note_forgotten(sender, project)
         log.info("a project was forgotten: %d updates, %d evaluations", erased.updates, erased.evaluations)
@@ -234,27 +223,3 @@ class AggregatorEndpoints:
         self.models.publish(current)
         self.listing = None
         self.metrics.set_models(current)
-
-
-def refuse(metrics: Metrics, request: Request, problem: Exception) -> Response:
-    """Return the document of a problem, logged; count that of an update by its name."""
-    if request.url.path == PATH and isinstance(problem, HttpProblem) and not asks_only(request):
-        metrics.count_update(problem.name)
-    return on_problem(request, problem)
-
-
-async def offer_update(writer: Writer, offer: UpdateOffer) -> StoredReceipt | UpdateRejected:
-    """Return what became of an update, once that is on disk. Raise HttpProblem."""
-    return await store_result(writer.offer(offer))
-
-
-async def store_result(work: Awaitable[T]) -> T:
-    """Return what the writer did. Raise HttpProblem, status 503, where it cannot now."""
-    try:
-        return await work
-    except QueueFull as error:
-        raise HttpProblem(503, "busy", "Too many updates at once. Send it again later.", retry_after=2) from error
-    except Exception as error:
-        raise HttpProblem(
-            503, "store", "The store does not take updates now. Send it again later.", retry_after=10
-        ) from error

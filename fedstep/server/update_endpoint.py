@@ -1,6 +1,6 @@
 """Accept updates: authenticate the sender, check that the update fits, and answer once it is on disk."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from math import sqrt
 from typing import Protocol, TypeVar
 
@@ -12,10 +12,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from fedstep.errors import SchemaMismatch, WireError
 from fedstep.federation.messages import SchemaShape, Update, Vector, check_update, unpack_update
 from fedstep.server.auth import RequestGuard
-from fedstep.server.http_messages import HttpProblem, header, note, plain_body
+from fedstep.server.http_messages import HttpProblem, asks_only, header, note, on_problem, plain_body
 from fedstep.server.metrics import Metrics
 from fedstep.server.settings import Limits
-from fedstep.server.storage.update_repository import StoredReceipt, UpdateOffer, UpdateRejected
+from fedstep.server.storage.update_repository import UpdateOffer, UpdateRejected
+from fedstep.server.writer import Writer, on_disk
 
 PATH = "/v1/updates"
 AT_BOUND = 0.999  # of the bound: a client that clips ends there, up to the rounding of float32
@@ -63,9 +64,9 @@ class UpdateEndpoint:
         limits: Limits,
         shape: SchemaShape,
         bounds: Mapping[str, float],
-        store_update: Callable[[UpdateOffer], Awaitable[StoredReceipt | UpdateRejected]],
+        writer: Writer,
         metrics: Metrics,
-        problem_response: Callable[[Request, Exception], Response],
+        *,
         keep_scores: bool,
     ) -> None:
         """Configure the endpoint.
@@ -75,21 +76,19 @@ class UpdateEndpoint:
             limits: Of the body's size and time.
             shape: The tasks of the schema, with the lengths of their vectors.
             bounds: By task, the largest L2 norm of a delta.
-            store_update: Returns the outcome once it is on disk; raises HttpProblem.
+            writer: Puts updates on disk.
             metrics: Counts outcomes, staleness and clipped deltas.
-            problem_response: Makes the response of an HttpProblem.
             keep_scores: Whether trial scores are kept beside the update, as evaluations.
         """
         self._guard, self._limits, self._shape, self._bounds = guard, limits, shape, bounds
-        self._store_update, self._metrics = store_update, metrics
-        self._problem_response, self._keep_scores = problem_response, keep_scores
+        self._writer, self._metrics, self._keep_scores = writer, metrics, keep_scores
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         try:
             body = await self.take(request)
         except HttpProblem as problem:
-            await self._problem_response(request, problem)(scope, receive, send)
+            await refuse(self._metrics, request, problem)(scope, receive, send)
             return
         headers = [(b"content-length", b"%d" % len(body)), JSON]
         await send({"type": "http.response.start", "status": 202, "headers": headers})
@@ -107,7 +106,7 @@ class UpdateEndpoint:
         self._guard.check_projects(sender, project)
         stored_id = sender.receipt_id(update.id, project)
         offer = UpdateOffer(stored_id, project, sender.owner, update.base, body, scores, update)
-        outcome = await self._store_update(offer)
+        outcome = await on_disk(self._writer.offer(offer))
         if isinstance(outcome, UpdateRejected):
             text = f"The update is refused: {outcome.reason}. {outcome.remedy}"
             raise HttpProblem(*outcome.problem, text, reason=outcome.reason)
@@ -132,6 +131,13 @@ class UpdateEndpoint:
                 )
                 raise HttpProblem(422, "too-long", text, reason=task)
         return {task: length > AT_BOUND for task, length in lengths.items()}
+
+
+def refuse(metrics: Metrics, request: Request, problem: Exception) -> Response:
+    """Return the document of a problem, logged; count that of an update by its name."""
+    if request.url.path == PATH and isinstance(problem, HttpProblem) and not asks_only(request):
+        metrics.count_update(problem.name)
+    return on_problem(request, problem)
 
 
 def check_fit(message: M, key: str, check: Callable[[M, SchemaShape], None], shape: SchemaShape) -> None:

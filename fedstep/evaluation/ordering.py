@@ -20,7 +20,6 @@ from fedstep.history.records import make_record
 from fedstep.history.summary import Summary, apply_record, stream_name
 from fedstep.history.test_table import TestStats, index_tests, with_tests
 from fedstep.history.word_index import NO_WORDS, WordIndex, index_words
-from fedstep.ingest.change_impact import own_files
 from fedstep.pipeline.selection import Choice, NamedTest, rank_tests, select_tests
 from fedstep.types import Build, BuildContext, Change, FinishedBuild, Outcome
 
@@ -131,7 +130,7 @@ def _ordered(
     seconds = dict(order_tests(summary, tests, files))
     scores = failure_scores(summary.cofailures, tests, files, source_overlap(index, change))
     near, together = path_overlap(tests, files or ()), cofailure_rates(summary.cofailures, files or ())
-    began, changed = set(began_to_fail(summary, build, bad)), own_files(files or ())
+    began, always = set(began_to_fail(summary, build, bad)), always_run(tests.values(), files)
     draw = Random(number)
     for place, run in enumerate(runs):
         stats = by_id[run.test]
@@ -145,7 +144,7 @@ def _ordered(
                 "seconds": time,
                 "unfailed": float(not stats.failures),
                 "began": float(stats.test in began),
-                "always": float(bool(always_run(stats, changed))),
+                "always": float(stats.test in always),
                 "random": draw.random(),
                 "report": float(-place),
                 **_simple_orders(stats, near[stats.test], together.get(stats.test, 0.0), seconds[stats.test]),

@@ -34,6 +34,7 @@ BORROWED, RAREST = 0.1, 0.001
 # Exponent of the time, and seconds added to it. Chosen on the projects that choose: 0.7 to 0.9, 2 to 5 ms are as good.
 TIME, BESIDE = 0.8, 0.003
 SHRINK = 2.0  # changes without a failure that each file is taken to have had
+NEW = "new"  # why a test runs always
 LATELY = 10  # runs in which a failure makes a test run always
 SHORTEST_WORD = 3  # letters that a word of a path needs to be sought in names of tests
 _COMMON = frozenset(("test", "tests", "src", "main", "java", "py", "init", "the", "and", "lib", "spec"))
@@ -106,16 +107,17 @@ def usual_seconds(times: Iterable[float]) -> float:
     return known[len(known) // 2] if known else SHORTEST
 
 
-def always_run(stats: TestStats, changed: Collection[str]) -> str:
-    """Return why a selection always contains the test: it is new, changed or failed lately; "" if it need not.
-
-    `changed` are the `own_files` of the change.
-    """
-    if not stats.runs:
-        return "new"
-    if stats.streak or (stats.last_failure != NEVER and stats.runs - stats.last_failure <= LATELY):
-        return "failed lately"
-    return "changed" if changed and file_of(stats.test) in changed else ""
+def always_run(tests: Iterable[TestStats], files: Sequence[FileChange] | None) -> dict[str, str]:
+    """Return why a selection always contains a test, for those that it does: they are new, changed or failed lately."""
+    changed, reasons = own_files(files or ()), {}
+    for stats in tests:
+        if not stats.runs:
+            reasons[stats.test] = NEW
+        elif stats.streak or (stats.last_failure != NEVER and stats.runs - stats.last_failure <= LATELY):
+            reasons[stats.test] = "failed lately"
+        elif changed and file_of(stats.test) in changed:
+            reasons[stats.test] = "changed"
+    return reasons
 
 
 def began_to_fail(summary: Summary, build: Build, real: Iterable[str]) -> tuple[str, ...]:
@@ -150,7 +152,7 @@ def first_failure_share(summary: Summary, build: Build, began: Collection[str], 
     by_id = index_tests(with_tests(summary.tests, (run.test for run in runs)))
     change = build.situation.change
     files = change.files if isinstance(change, Change) else None
-    if any(always_run(by_id[test], own_files(files or ())) for test in began):
+    if always_run(map(by_id.__getitem__, began), files):
         return 0.0
     tests = {by_id[run.test].test: by_id[run.test] for run in runs}
     return _share_until(order_tests(summary, tests, files, source_overlap(index, change)), began)

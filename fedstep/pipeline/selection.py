@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 from fedstep.errors import UsageError
 from fedstep.features.test_duration import usual_test_seconds
-from fedstep.features.test_failure import always_run, failure_scores, priority, source_overlap, usual_seconds
+from fedstep.features.test_failure import NEW, always_run, failure_scores, priority, source_overlap, usual_seconds
 from fedstep.features.test_features import ACTIVE_BUILDS
 from fedstep.history.summary import Summary
-from fedstep.history.test_table import SHORTEST, TestTable, new_test, with_tests
+from fedstep.history.test_table import SHORTEST, TestTable, with_tests
 from fedstep.history.word_index import NO_WORDS, WordIndex
-from fedstep.ingest.change_impact import file_of, group_of, own_files, unloaded_place
+from fedstep.ingest.change_impact import file_of, group_of, unloaded_place
 from fedstep.types import Change, Unavailable
 
 ROUNDING = 1e-9  # sums of the same times in another order differ by less
@@ -67,7 +67,7 @@ class Selection(NamedTuple):
 def rank_tests(
     summary: Summary, named: Sequence[NamedTest], change: Change | Unavailable, index: WordIndex = NO_WORDS
 ) -> tuple[RankedTest, ...]:
-    """Return the tests, those first that show most failures per second.
+    """Return the tests, those first that show most failures per second; equal ones stay as they were given.
 
     Args:
         summary: The history.
@@ -82,21 +82,20 @@ def rank_tests(
     times = predict_seconds(named, summary.tests)
     known_times = [time for time in times.values() if isinstance(time, float)]
     usual = usual_seconds(known_times) if len(known_times) < len(times) else SHORTEST  # not needed
-    changed = own_files(files or ())
+    reasons = always_run(tests.values(), files)
     ranked = []
     for one in named:
-        time = times[one.identity]
-        seconds = time if isinstance(time, float) else usual
         if len(one.tests) == 1:  # nearly all
-            stats = tests[one.tests[0]]
-            ranked.append(RankedTest(one, scores[stats.test], seconds, always_run(stats, changed)))
+            test = one.tests[0]
+            score, always = scores[test], reasons.get(test, "")
         else:
-            known = [tests.get(test) or new_test(test) for test in one.tests or (one.identity,)]
-            score = log(sum(exp(scores.get(stats.test, 0.0)) for stats in known))
-            always = next(filter(None, (always_run(stats, changed) for stats in known)), "")
-            ranked.append(RankedTest(one, score, seconds, always))
-    keys = [(-priority(one.score, one.seconds), one.named.identity) for one in ranked]
-    return tuple(map(ranked.__getitem__, sorted(range(len(keys)), key=keys.__getitem__)))
+            members = one.tests or (one.identity,)
+            score = log(sum(exp(scores.get(test, 0.0)) for test in members))
+            always = next(filter(None, (reasons.get(test, "") if test in tests else NEW for test in members)), "")
+        time = times[one.identity]
+        ranked.append(RankedTest(one, score, time if isinstance(time, float) else usual, always))
+    ranked.sort(key=lambda one: priority(one.score, one.seconds), reverse=True)
+    return tuple(ranked)
 
 
 def select_tests(

@@ -15,7 +15,6 @@ from fedstep.features.test_failure import (
 from fedstep.history.summary import Cofailures, Summary
 from fedstep.history.test_table import TestStats, new_test, with_time
 from fedstep.history.word_index import WordIndex, index_words
-from fedstep.ingest.change_impact import own_files
 from fedstep.types import (
     NO_SECONDS,
     Build,
@@ -142,14 +141,14 @@ class TestAlways:
     )
     def test_new_and_changed_tests_always_run(self, stats: TestStats, reason: str) -> None:
         """Their failures cannot be foreseen from the past."""
-        assert always_run(stats, own_files([FileChange("shop/test_cart.py")])) == reason
+        assert always_run([stats], [FileChange("shop/test_cart.py")]).get(stats.test, "") == reason
 
     @pytest.mark.parametrize(("ago", "reason"), [(1, "failed lately"), (10, "failed lately"), (11, "")])
     def test_a_test_that_failed_lately_always_runs(self, ago: int, reason: str) -> None:
         """For ten runs after a failure."""
         stats = known(PAY)
         stats.failures, stats.last_failure = 1, stats.runs - ago
-        assert always_run(stats, ()) == reason
+        assert always_run([stats], None).get(PAY, "") == reason
 
 
 class TestFirstFailure:

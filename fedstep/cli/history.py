@@ -198,13 +198,13 @@ def rebuild_model(store: ProjectStore) -> str:
         raise MissingExtra(f"{error.name or 'scikit-learn'} is not installed", remedy) from error
     from fedstep.federation.model_cache import load_model
     from fedstep.history.project_store import exclusive
-    from fedstep.pipeline.predict import load_predictor, save_prediction
+    from fedstep.pipeline.predict import save_prediction
 
     cached = load_model(store)
     with exclusive(store):
         progress = relearn_all(store, cached.model.production)
         save_state(store, progress.state)
-    save_prediction(store, cached, load_predictor(store, cached))
+    save_prediction(store, cached)
     echo_warnings(*progress.warnings)
     return f"learned from {progress.records} builds and {progress.labels_known} outcomes"
 

@@ -256,7 +256,7 @@ def pull(aggregator: str, token: str, timeout: float, budget: float, part: str, 
     Example: fedstep pull --aggregator https://fedstep.example.org
     """
     from fedstep.federation.sync import pull_model
-    from fedstep.pipeline.predict import load_predictor, save_prediction
+    from fedstep.pipeline.predict import save_prediction
 
     project = fedstep.Project.discover(history=history, part=part)
     context = project.context()
@@ -267,7 +267,7 @@ def pull(aggregator: str, token: str, timeout: float, budget: float, part: str, 
     try:
         context.store.prepare()
         cached = pull_model(context.store, link, context.now)
-        save_prediction(context.store, cached, load_predictor(context.store, cached))
+        save_prediction(context.store, cached)
     except (AggregatorError, HistoryError) as error:
         echo_warnings(str(error))
         return exit_code(strict, (error,))

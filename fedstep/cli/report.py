@@ -105,7 +105,7 @@ def badge(kind: str, as_json: bool, history: str, part: str) -> int:
     \b
     Example: fedstep badge flaky > flaky.svg
     """
-    from fedstep.report.digest import badge_json, badge_svg, make_badge
+    from fedstep.report.badge import badge_json, badge_svg, make_badge
 
     made = make_badge(kind, _shown(fedstep.Project.discover(history=history, part=part).context()).insights)
     echo_result(badge_json(made) if as_json else badge_svg(made))

@@ -25,8 +25,8 @@ from fedstep.history.test_table import TestTable, former_ids
 from fedstep.ingest.change_impact import group_of
 from fedstep.ingest.test_identity import earlier_ids
 from fedstep.model.linear import LocalWeights, initial_scaling, sigmoid
-from fedstep.model.predictor import WORTH_NAMING, Predictor
-from fedstep.pipeline.predict import describe_model, load_predictor
+from fedstep.model.predictor import WORTH_NAMING, Predictor, load_predictor
+from fedstep.pipeline.context import describe_model
 from fedstep.report.explanation import ExplainedFeature, SeenRun, TestExplanation, WhatIf
 from fedstep.results import ModelUsed
 from fedstep.schema.schema import BagOfWords, Encoder, Raw, Value, schema, sub_words
@@ -213,7 +213,7 @@ def explain_tests(
 ) -> Mapping[str, TestExplanation]:
     """Explain several tests of the summary, as `explain` does each; the past builds are read once."""
     cached = load_model(store)
-    predictor, runs = load_predictor(store, cached), past_runs(store, summary.tests, tests)
+    predictor, runs = load_predictor(store, cached.model.production), past_runs(store, summary.tests, tests)
     template = _Template(predictor, summary, describe_model(cached, now), warnings)
     return {test: _explain(template, test, runs[test]) for test in tests}
 

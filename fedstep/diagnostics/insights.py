@@ -38,9 +38,8 @@ from fedstep.history.timeline import (
 )
 from fedstep.ingest.mutes import Mutes, find_mute, is_acknowledged, read_acknowledgements, read_mutes
 from fedstep.model.labels import renumber_runs, resolve_labels
-from fedstep.model.predictor import FLAKY_ABOVE, classify_failure
-from fedstep.pipeline.context import RunContext, code_host
-from fedstep.pipeline.predict import describe_model, load_predictor
+from fedstep.model.predictor import FLAKY_ABOVE, classify_failure, load_predictor
+from fedstep.pipeline.context import RunContext, code_host, describe_model
 from fedstep.pipeline.triage import suggest_quarantine
 from fedstep.report.project_page import (
     FEWEST_IN_BIN,
@@ -301,7 +300,9 @@ def _flaky(
     costs, begun, taken = _flaky_costs(window, summary), _begun(timeline.builds), taken_ids(summary.tests)
     risks = {
         risk.test: risk.probability
-        for risk in load_predictor(context.store, load_model(context.store)).flakiest(summary, 200, 0.0)
+        for risk in load_predictor(context.store, load_model(context.store).model.production).flakiest(
+            summary, 200, 0.0
+        )
     }
     named = [test for test in summary.tests if test in costs and test in begun]
     found = []

@@ -18,9 +18,8 @@ from fedstep.model.experts import START, combine
 from fedstep.model.labels import LabelledExample
 from fedstep.model.linear import LocalWeights, QuantileTrackers, initial_scaling
 from fedstep.model.predictor import chance_of, full_margin
-from fedstep.model.sgd import learn_shared
 from fedstep.model.state import ExampleQueue, LocalModel
-from fedstep.model.training import learn_examples
+from fedstep.model.training import learn_examples, learn_shared
 from fedstep.schema.schema import SparseVector, schema
 from fedstep.server.aggregation.fedbuff import TaskDelta, aggregate, default_rules, update_mean
 from fedstep.types import Unavailable

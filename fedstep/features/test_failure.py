@@ -15,8 +15,9 @@ from types import MappingProxyType
 
 from fedstep.errors import HistoryError
 from fedstep.features.test_duration import usual_test_seconds
+from fedstep.history.cofailures import CofailureTable, changed_places
 from fedstep.history.flakiness import is_incident
-from fedstep.history.summary import CofailureTable, Summary, changed_places
+from fedstep.history.summary import Summary
 from fedstep.history.test_table import NEVER, SHORTEST, TestStats, TestTable, index_tests, with_tests
 from fedstep.history.word_index import NO_WORDS, WordIndex, split_words
 from fedstep.ingest.change_impact import file_of, group_of, own_files

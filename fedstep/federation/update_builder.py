@@ -12,8 +12,8 @@ from math import exp, log1p
 from fedstep.federation.messages import Model, TrialScore, Update, Vector, bucket, norm
 from fedstep.model.labels import LabelledExample, count_subjects
 from fedstep.model.linear import margin
-from fedstep.model.sgd import PACES, learn_shared
 from fedstep.model.state import ExampleQueue
+from fedstep.model.training import PACES, learn_shared
 from fedstep.schema.schema import BagOfWords, Task, schema
 from fedstep.types import Unavailable
 

@@ -1,19 +1,21 @@
 """The store of a project: an append-only log with one file per build, caches, and a lock."""
 
 import contextlib
+import json
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
+from math import inf
 from types import MappingProxyType
 from typing import NamedTuple
 
 from fedstep.errors import HistoryError
 from fedstep.files import LARGEST, read_bounded
 from fedstep.history.records import BuildRecord, decode_record, encode_record
-from fedstep.types import Dropped
+from fedstep.types import Dropped, LeftOut
 
 BACKLOG, CORRECTION, SUMMARY, OUTLOOK = "backlog.json", "correction.json", "summary.json", "outlook.json"
 MODEL, MODEL_NOTE, TURNS, SENT = "model.safetensors", "model.json", "contributed.json", "sent/log.jsonl"
@@ -184,7 +186,8 @@ class RecordLog(NamedTuple):
         return len(doomed)
 
 
-OLDEST_MARK = 7 * 86_400  # seconds; older marks are deleted
+OLDEST_MARK = 7 * 86_400  # seconds; older marks and notes of a job are deleted
+LONGEST_TIME = 40  # bytes of the time in a note
 
 
 class StartMark(NamedTuple):
@@ -281,6 +284,40 @@ class ProjectStore(NamedTuple):
             return StartMark(*map(float, self.read(f"marks/{run}").split()))
         except (ValueError, TypeError):
             return None
+
+    def note_left_out(self, run: str, left_out: LeftOut, now: float) -> None:
+        """Write down what the selection of this job run leaves out, for the train step at its end.
+
+        Raise HistoryError if it cannot be written.
+        """
+        self.remove_outdated("selections", self._left_out_at, now)
+        content = json.dumps([now, left_out.tests, left_out.shadow], separators=(",", ":")).encode()
+        write_unsynced(self.path(f"selections/{run}"), content)  # after a crash this job ends, too
+
+    def left_out(self, run: str) -> LeftOut | None:
+        """Return what was noted in this job run, None without a valid note."""
+        try:
+            _, tests, shadow = json.loads(self.read(f"selections/{run}") or "[]")
+            return LeftOut(tuple(map(str, tests)), shadow=bool(shadow))
+        except (ValueError, TypeError, RecursionError):
+            return None
+
+    def forget_left_out(self, run: str) -> None:
+        """Delete the note of a job run."""
+        remove(self.path(f"selections/{run}"))
+
+    def _left_out_at(self, run: str) -> float | None:
+        """Return when a note was written, its first value: the names behind it, megabytes, are not read.
+
+        None if it is damaged or gone. What cannot be read is never outdated.
+        """
+        try:
+            with open(self.path(f"selections/{run}"), "rb") as file:
+                return float(file.read(LONGEST_TIME).removeprefix(b"[").partition(b",")[0])
+        except (FileNotFoundError, ValueError):
+            return None
+        except OSError:
+            return inf
 
 
 if sys.platform == "win32":

@@ -5,16 +5,17 @@ It names tests and files, and stays in the project's history.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from itertools import takewhile
-from math import inf, isfinite
+from math import isfinite
 from typing import Any, NamedTuple
 
 from fedstep.errors import HistoryError
-from fedstep.history.flakiness import PreviousBuilds, apply_test_runs, is_incident
-from fedstep.history.project_store import SUMMARY, ProjectStore, build_name, remove, write_unsynced
+from fedstep.history.cofailures import CofailureTable, apply_failures, pack_cofailures, unpack_cofailures
+from fedstep.history.flakiness import PreviousBuilds, apply_test_runs
+from fedstep.history.project_store import SUMMARY, ProjectStore, build_name
 from fedstep.history.records import BuildRecord, Forecast
 from fedstep.history.test_table import NEVER, TestStats, TestTable, check_column, name_words, pack_tests, unpack_tests
 from fedstep.ingest.change_impact import file_kind, is_build_file
@@ -27,7 +28,6 @@ from fedstep.types import (
     CiRun,
     Dropped,
     FileChange,
-    LeftOut,
     Outcome,
     SelectionTally,
     is_later_attempt,
@@ -148,81 +148,6 @@ def usual_stream(builds: Sequence[PastBuild], ci: CiRun) -> str:
     return counts.most_common(1)[0][0] if counts else own
 
 
-MOST_PATHS = 50  # of one change; a larger one says little about each of its files
-MOST_KEPT = 3000  # files and folders; of more, those that failed longest ago are forgotten
-
-
-class Cofailures(NamedTuple):
-    """A file or folder since the first failure with it: how often it changed, and which tests began to fail then."""
-
-    changes: int
-    failed: Mapping[str, int]
-
-
-CofailureTable = Mapping[str, Cofailures]  # by path; that of a folder ends with "/"
-
-
-def changed_places(paths: Iterable[str]) -> list[str]:
-    """Return the changed files and their folders, none for a change of more than 50 files.
-
-    >>> changed_places(["src/cart.py"])
-    ['src/cart.py', 'src/']
-    """
-    files = list(dict.fromkeys(paths))
-    if len(files) > MOST_PATHS:
-        return []
-    return [*files, *dict.fromkeys(f"{path.rpartition('/')[0]}/" for path in files)]
-
-
-def apply_failures(table: CofailureTable, record: BuildRecord, before: TestTable) -> CofailureTable:
-    """Return the table after one more build; `before` is the table of tests before it.
-
-    A test counts in the build in which it begins to fail, not while it goes on failing; nothing counts in an incident.
-    """
-    places = changed_places(file.path for file in record.files)
-    if not places:
-        return table
-    began = list(_began_to_fail(record, before))
-    after = dict(table)
-    for place in places:
-        known = after.get(place)
-        if known is None and not began:
-            continue
-        failed = dict(known.failed) if known else {}
-        for test in began:
-            failed[test] = failed.get(test, 0) + 1
-        if began:
-            after.pop(place, None)  # the newest last
-        after[place] = Cofailures((known.changes if known else 0) + 1, failed)
-    for place in list(after)[: max(0, len(after) - MOST_KEPT)]:
-        del after[place]
-    return after
-
-
-def _began_to_fail(record: BuildRecord, before: TestTable) -> Iterator[str]:
-    if is_incident(record.tests):
-        return
-    for run in record.tests:
-        if run.outcome in "fc":
-            stats = before.get(run.test)
-            if stats is None or not stats.streak:
-                yield run.test
-
-
-def pack_cofailures(table: CofailureTable) -> dict[str, list[object]]:
-    """Return the table as JSON values."""
-    return {place: [one.changes, dict(one.failed)] for place, one in table.items()}
-
-
-def unpack_cofailures(fields: Mapping[str, list[object]]) -> CofailureTable:
-    """Return the table of `pack_cofailures`. Raise ValueError or TypeError for other values."""
-    table = {}
-    for place, (changes, failed) in fields.items():
-        counts = {str(test): int(count) for test, count in dict(failed).items()}  # type: ignore[call-overload]
-        table[str(place)] = Cofailures(int(changes), counts)  # type: ignore[call-overload]
-    return table
-
-
 FORMAT = 1
 MAXIMUM_BUILDS = 400  # past builds kept for the build tasks
 MAXIMUM_FIRST_FAILURES = 200  # builds from which a selection learns what it would have caught
@@ -260,6 +185,36 @@ def apply_record(summary: Summary, file: str, record: BuildRecord) -> Summary:
 def _first_failure(record: BuildRecord) -> tuple[float, ...]:
     share = record.forecast.first_failure if isinstance(record.forecast, Forecast) else NO_SECONDS
     return (share,) if isfinite(share) else ()
+
+
+def apply_left_out(tally: SelectionTally, record: BuildRecord, tests: TestTable) -> SelectionTally:
+    """Return the tally after one more build; `tests` is the table of tests after it.
+
+    The escapes are an upper bound: a test may have begun to fail in the build that shows it.
+    """
+    if not tally.left_out and not record.left_out:
+        return tally
+    ran = {run.test for run in record.tests if run.outcome != Outcome.SKIPPED}
+    began = set(record.forecast.began) if isinstance(record.forecast, Forecast) else set()
+    escaped = not began.isdisjoint(tally.left_out)
+    waiting = tuple(test for test in tally.left_out if test in tests and test not in ran)
+    tally = tally._replace(escaped=tally.escaped + escaped, left_out=waiting)
+    chosen = record.left_out
+    if not chosen:
+        return tally
+    if chosen.shadow:
+        return tally._replace(
+            shadow_builds=tally.shadow_builds + 1,
+            shadow_seconds=round(tally.shadow_seconds + chosen.seconds, 3),
+            shadow_red=tally.shadow_red + bool(began),
+            shadow_green=tally.shadow_green + (bool(began) and began.issubset(chosen.tests)),
+        )
+    return tally._replace(
+        builds=tally.builds + 1,
+        saved_seconds=round(tally.saved_seconds + chosen.seconds, 3),
+        caught=tally.caught + (bool(began) and not escaped),
+        left_out=tuple(dict.fromkeys((*waiting, *(test for test in chosen.tests if test in tests)))),
+    )
 
 
 def _previous(summary: Summary, record: BuildRecord) -> PreviousBuilds:
@@ -510,76 +465,3 @@ def shares_run(builds: Sequence[PastBuild], planned: PlannedBuild) -> bool:
 
 def _newest(builds: Sequence[PastBuild], stream: str) -> PastBuild | None:
     return next((build for build in reversed(builds) if build.stream == stream), None)
-
-
-# What selections leave out of builds is noted when a build chooses its tests, and counted once it is recorded.
-SELECTIONS = "selections"  # a folder of the store
-LONGEST_TIME = 40  # bytes of the time in a note
-
-
-def apply_left_out(tally: SelectionTally, record: BuildRecord, tests: TestTable) -> SelectionTally:
-    """Return the tally after one more build; `tests` is the table of tests after it.
-
-    The escapes are an upper bound: a test may have begun to fail in the build that shows it.
-    """
-    if not tally.left_out and not record.left_out:
-        return tally
-    ran = {run.test for run in record.tests if run.outcome != Outcome.SKIPPED}
-    began = set(record.forecast.began) if isinstance(record.forecast, Forecast) else set()
-    escaped = not began.isdisjoint(tally.left_out)
-    waiting = tuple(test for test in tally.left_out if test in tests and test not in ran)
-    tally = tally._replace(escaped=tally.escaped + escaped, left_out=waiting)
-    chosen = record.left_out
-    if not chosen:
-        return tally
-    if chosen.shadow:
-        return tally._replace(
-            shadow_builds=tally.shadow_builds + 1,
-            shadow_seconds=round(tally.shadow_seconds + chosen.seconds, 3),
-            shadow_red=tally.shadow_red + bool(began),
-            shadow_green=tally.shadow_green + (bool(began) and began.issubset(chosen.tests)),
-        )
-    return tally._replace(
-        builds=tally.builds + 1,
-        saved_seconds=round(tally.saved_seconds + chosen.seconds, 3),
-        caught=tally.caught + (bool(began) and not escaped),
-        left_out=tuple(dict.fromkeys((*waiting, *(test for test in chosen.tests if test in tests)))),
-    )
-
-
-def note_selection(store: ProjectStore, run: str, tests: tuple[str, ...], shadow: bool, now: float) -> None:
-    """Write down which tests a selection leaves out of this job run, for the train step at its end.
-
-    Raise HistoryError if it cannot be written.
-    """
-    store.remove_outdated(SELECTIONS, lambda name: _noted_at(store, name), now)
-    content = json.dumps([now, tests, shadow], separators=(",", ":")).encode()
-    write_unsynced(store.path(f"{SELECTIONS}/{run}"), content)  # after a crash this job ends, too
-
-
-def read_selection(store: ProjectStore, run: str) -> LeftOut | None:
-    """Return what was noted in this job run, None without a valid note."""
-    try:
-        _, tests, shadow = json.loads(store.read(f"{SELECTIONS}/{run}") or "[]")
-        return LeftOut(tuple(map(str, tests)), shadow=bool(shadow))
-    except (ValueError, TypeError, RecursionError):
-        return None
-
-
-def forget_selection(store: ProjectStore, run: str) -> None:
-    """Delete the note of a run."""
-    remove(store.path(f"{SELECTIONS}/{run}"))
-
-
-def _noted_at(store: ProjectStore, run: str) -> float | None:
-    """Return when a note was written, its first value: the names behind it, megabytes, are not read.
-
-    None if it is damaged or gone. What cannot be read is never outdated.
-    """
-    try:
-        with open(store.path(f"{SELECTIONS}/{run}"), "rb") as file:
-            return float(file.read(LONGEST_TIME).removeprefix(b"[").partition(b",")[0])
-    except (FileNotFoundError, ValueError):
-        return None
-    except OSError:
-        return inf

@@ -43,7 +43,7 @@ from fedstep.model.training import (
     outdated_examples,
     save_state,
 )
-from fedstep.pipeline.predict import author_key, load_predictor, save_prediction
+from fedstep.pipeline.predict import author_key, save_prediction
 from fedstep.pipeline.train import identify_build, sampling_rule
 from fedstep.schema.schema import schema
 from fedstep.types import Build, Dropped, Duration, FinishedBuild, Unavailable
@@ -94,7 +94,7 @@ def backfill(
         finally:
             run.trainer.finish_relearning()
             run.trainer.save(keep)
-    save_prediction(store, run.cached, load_predictor(store, run.cached))
+    save_prediction(store, run.cached)
     return run.result()
 
 

@@ -8,6 +8,7 @@ from math import fsum, log, tanh
 from operator import add, mul
 from typing import NamedTuple
 
+from fedstep.errors import HistoryError
 from fedstep.features.build_features import (
     duration_features,
     failure_features,
@@ -24,13 +25,14 @@ from fedstep.features.test_features import (
     triage_values,
 )
 from fedstep.history.flakiness import Flip
+from fedstep.history.project_store import CORRECTION, ProjectStore
 from fedstep.history.records import Example, Forecast
 from fedstep.history.summary import PlannedBuild, Summary, plan_build, repeats_last
 from fedstep.history.test_table import TestStats, TestTable, index_tests, with_tests
 from fedstep.ingest.change_impact import group_of
 from fedstep.model.experts import START, combine
 from fedstep.model.linear import LocalWeights, PlattScaling, QuantileTrackers, initial_scaling, margin, sigmoid
-from fedstep.model.state import LocalModel
+from fedstep.model.state import LocalModel, decode_local_model
 from fedstep.results import FailingSince, FailureVerdict, FeatureContribution, Interval, Risk, TestRisk
 from fedstep.schema.schema import EVIDENCE_SCALE, BagOfWords, Columns, Raw, SparseVector, Task, schema
 from fedstep.types import NO_SECONDS, Build, BuildOutcome, Outcome, TestRun, Unavailable
@@ -42,6 +44,15 @@ WORTH_A_LOOK = 0.05  # ... and a test that never did as worth a look
 MOST_RECENT_BUILDS = 20  # counted for a reason
 
 CERTAIN = 2.0**-53  # the smallest distance of a probability from 0 and 1 that its reasons can add up to
+
+
+def load_predictor(store: ProjectStore, production: Mapping[str, Sequence[float]]) -> "Predictor":
+    """Return a predictor that combines the shared weights `production` with what this project has learned."""
+    try:
+        correction, _ = decode_local_model(store.read(CORRECTION))
+    except HistoryError:  # not written yet, damaged, or of another version: `train` writes it again
+        correction = LocalModel()
+    return Predictor(production, correction)
 
 
 class Predictor(NamedTuple):

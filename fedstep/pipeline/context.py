@@ -17,10 +17,11 @@ from fedstep.ingest.ci import parse_time, read_ci
 from fedstep.ingest.ci_vendors import EVENT_FILE
 from fedstep.ingest.git import compile_globs, start_change, start_outgoing
 from fedstep.ingest.git_process import common_folder, has_tracked_files, repository_root
-from fedstep.results import Problems
+from fedstep.results import NO_BUILD_YET, ModelUsed, Problems
 from fedstep.types import BuildContext, Change, CiRun, LeftOut, Reports, TestRun, Unavailable
 
 if TYPE_CHECKING:
+    from fedstep.federation.model_cache import CachedModel
     from fedstep.ingest.code_host import CodeHost
 
 DEFAULT_HISTORY = ".fedstep"  # folder at the repository root
@@ -189,12 +190,10 @@ def marked_start(context: RunContext) -> StartMark | None:
 
 def note_left_out(context: RunContext, tests: tuple[str, ...], shadow: bool) -> Problems:
     """Write down which tests this job run leaves out, for `left_out_here`; return the error survived."""
-    from fedstep.history.summary import note_selection
-
     if context.ci.untrusted:
         return ()
     try:
-        note_selection(context.store, _selection_name(context), tests, shadow, context.now)
+        context.store.note_left_out(_selection_name(context), LeftOut(tests, shadow=shadow), context.now)
     except HistoryError as error:
         return (error,)
     return ()
@@ -202,15 +201,13 @@ def note_left_out(context: RunContext, tests: tuple[str, ...], shadow: bool) -> 
 
 def left_out_here(context: RunContext) -> LeftOut | None:
     """Return what `note_left_out` wrote in this job run; on a developer's machine, since the last call."""
-    from fedstep.history.summary import forget_selection, read_selection
-
     try:
         name = _selection_name(context)
-        noted = read_selection(context.store, name)
+        noted = context.store.left_out(name)
     except HistoryError:  # no key yet: then nothing was noted either
         return None
     if not context.ci.run:
-        forget_selection(context.store, name)
+        context.store.forget_left_out(name)
     return noted
 
 
@@ -256,6 +253,35 @@ def change_problems(change: Change | Unavailable) -> Problems:
         return ()
     remedy = "" if "run: " in change.reason else "Run fedstep in a git checkout, with git on the PATH"
     return (InputError(f"the change is unknown, {change.reason}", remedy),)
+
+
+def describe_model(cached: "CachedModel", now: float) -> ModelUsed:
+    """Return kind, version and age of the model for a report."""
+    if not cached.url:
+        return ModelUsed()
+    return ModelUsed("production", cached.model.production_version, max(0.0, now - cached.fetched_at), cached.url)
+
+
+def local_status(cached: "CachedModel", problems: Problems) -> str:
+    """Return the status of a step that exchanges nothing: degraded, ok with a pulled model, else local."""
+    return "degraded" if problems else "ok" if cached.url else "local"
+
+
+def empty_history_notices(builds_known: int, problems: Problems) -> tuple[str, ...]:
+    """Return a notice if no build is known, unless `problems` say that the history cannot be read. It is no fault."""
+    if builds_known or any(isinstance(problem, HistoryError) for problem in problems):
+        return ()
+    return (
+        f"{NO_BUILD_YET}, the starter model alone answers. Run fedstep train after your tests: "
+        "it records each build, and from the second on times and risks are predicted. If it ran before, its folder was "
+        "not kept from build to build",
+    )
+
+
+def input_notices(change: Change | Unavailable, cached: "CachedModel") -> tuple[str, ...]:
+    """Return what a change was read from, such as a shallow clone, and why the starter model replaces a pulled one."""
+    notice = change.notice if isinstance(change, Change) else ""
+    return tuple(filter(None, (notice, cached.warning)))
 
 
 def code_host(context: RunContext) -> "CodeHost":

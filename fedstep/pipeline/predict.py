@@ -18,10 +18,9 @@ from fedstep.errors import HistoryError
 from fedstep.federation.model_cache import CachedModel
 from fedstep.history.project_store import CORRECTION, MODEL, OUTLOOK, ProjectStore
 from fedstep.history.summary import Summary, load_summary, pack_builds, plan_build, unpack_builds, usual_stream
-from fedstep.model.predictor import Predictor
-from fedstep.model.state import LocalModel, decode_local_model
-from fedstep.pipeline.context import change_problems
-from fedstep.results import NO_BUILD_YET, FeatureContribution, ModelUsed, Prediction, Problems, TestRisk
+from fedstep.model.predictor import Predictor, load_predictor
+from fedstep.pipeline.context import change_problems, describe_model, empty_history_notices, input_notices, local_status
+from fedstep.results import FeatureContribution, Prediction, Problems, TestRisk
 from fedstep.schema.schema import schema
 from fedstep.types import BuildContext, Change, Unavailable, with_types
 
@@ -33,7 +32,7 @@ def predict(
 
     `build_context` is called last: git computes the change in other processes while this one reads the history.
     """
-    predictor = load_predictor(store, cached)
+    predictor = load_predictor(store, cached.model.production)
     known = load_prediction(store, cached, predictor)
     context = build_context()
     planned = plan_build(context, usual_stream(known.summary.builds, context.ci), author_key(store, context))
@@ -48,24 +47,14 @@ def predict(
         base=_describe_change(context.change),
         warnings=(
             *map(str, problems),
-            *empty_history_notices(known.summary, problems),
+            *empty_history_notices(known.summary.count, problems),
             *known.warnings,
-            *change_notices(context.change),
-            *model_warnings(cached),
+            *input_notices(context.change, cached),
         ),
         builds_known=known.summary.count,
         tests_known=known.tests_known,
         problems=problems,
     )
-
-
-def load_predictor(store: ProjectStore, cached: CachedModel) -> Predictor:
-    """Return a predictor that combines the shared model with what this project has learned."""
-    try:
-        correction, _ = decode_local_model(store.read(CORRECTION))
-    except HistoryError:  # not written yet, damaged, or of another version: `train` writes it again
-        correction = LocalModel()
-    return Predictor(cached.model.production, correction)
 
 
 def author_key(store: ProjectStore, context: BuildContext) -> str:
@@ -77,39 +66,6 @@ def author_key(store: ProjectStore, context: BuildContext) -> str:
         return store.keyed("author", change.author)[:16]
     except HistoryError:  # a damaged key stops `train`, which reports it; a prediction does without
         return ""
-
-
-def describe_model(cached: CachedModel, now: float) -> ModelUsed:
-    """Return kind, version and age of the model for a report."""
-    if not cached.url:
-        return ModelUsed()
-    return ModelUsed("production", cached.model.production_version, max(0.0, now - cached.fetched_at), cached.url)
-
-
-def local_status(cached: CachedModel, problems: Problems) -> str:
-    """Return the status of a step that exchanges nothing: degraded, ok with a pulled model, else local."""
-    return "degraded" if problems else "ok" if cached.url else "local"
-
-
-def empty_history_notices(summary: Summary, problems: Problems) -> tuple[str, ...]:
-    """Return a notice if no build is known, unless `problems` say that the history cannot be read. It is no fault."""
-    if summary.count or any(isinstance(problem, HistoryError) for problem in problems):
-        return ()
-    return (
-        f"{NO_BUILD_YET}, the starter model alone answers. Run fedstep train after your tests: "
-        "it records each build, and from the second on times and risks are predicted. If it ran before, its folder was "
-        "not kept from build to build",
-    )
-
-
-def change_notices(change: Change | Unavailable) -> tuple[str, ...]:
-    """Return the notice of a change that was read from a shallow clone or the like."""
-    return (change.notice,) if isinstance(change, Change) and change.notice else ()
-
-
-def model_warnings(cached: CachedModel) -> tuple[str, ...]:
-    """Return why the starter model had to replace a pulled one, if it had to."""
-    return (cached.warning,) if cached.warning else ()
 
 
 def _describe_change(change: Change | Unavailable) -> str:
@@ -155,9 +111,9 @@ def compute_prediction(store: ProjectStore, predictor: Predictor) -> CachedPredi
     return CachedPrediction(summary, len(summary.tests), flakiest, suspects, loaded.warnings)
 
 
-def save_prediction(store: ProjectStore, cached: CachedModel, predictor: Predictor) -> CachedPrediction:
+def save_prediction(store: ProjectStore, cached: CachedModel) -> CachedPrediction:
     """Compute and store what later predictions read. Raises HistoryError if it cannot be written."""
-    fresh = compute_prediction(store, predictor)
+    fresh = compute_prediction(store, load_predictor(store, cached.model.production))
     content = {
         "stamp": _stamp(store, cached),
         "count": fresh.summary.count,

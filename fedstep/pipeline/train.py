@@ -30,17 +30,9 @@ from fedstep.history.summary import (
 )
 from fedstep.history.test_table import TestTable, taken_ids, with_known_ids
 from fedstep.history.word_index import NO_WORDS, read_word_index, split_words, update_word_index
-from fedstep.model.predictor import make_forecast, real_failures
-from fedstep.pipeline.context import change_problems
-from fedstep.pipeline.predict import (
-    author_key,
-    change_notices,
-    describe_model,
-    load_prediction,
-    load_predictor,
-    model_warnings,
-    save_prediction,
-)
+from fedstep.model.predictor import load_predictor, make_forecast, real_failures
+from fedstep.pipeline.context import change_problems, describe_model, input_notices
+from fedstep.pipeline.predict import author_key, load_prediction, save_prediction
 from fedstep.pipeline.triage import (
     count_reports,
     incident_reason,
@@ -155,7 +147,7 @@ def train(
     pull = _pull(store, aggregator if trusted else Unavailable(UNTRUSTED), now)
     evaluation = evaluate_build(store, finished, pull.after, left_out)
     if not trusted:
-        flakiest = load_prediction(store, pull.after, load_predictor(store, pull.after)).flakiest
+        flakiest = load_prediction(store, pull.after, load_predictor(store, pull.after.model.production)).flakiest
         return _report(flakiest, evaluation, pull, LearnResult(warnings=(UNTRUSTED,)), Unavailable(UNTRUSTED), (), now)
     is_known = evaluation.build.outcome != BuildOutcome.UNKNOWN
     is_new = is_known and record_build(store, evaluation, source_words)
@@ -165,7 +157,7 @@ def train(
     if not is_new:
         reason = ALREADY_KNOWN if is_known else UNKNOWN_OUTCOME
         learned = learned._replace(warnings=(reason, *learned.warnings))
-    flakiest = save_prediction(store, pull.after, load_predictor(store, pull.after)).flakiest
+    flakiest = save_prediction(store, pull.after).flakiest
     problems = (*pull.problems, *learn_problems, *push_problems)
     return _report(flakiest, evaluation, pull, learned, exchange, problems, now)
 
@@ -177,7 +169,7 @@ def evaluate_build(
 
     `noted` is what its selection was to leave out.
     """
-    loaded, predictor = load_summary(store), load_predictor(store, cached)
+    loaded, predictor = load_summary(store), load_predictor(store, cached.model.production)
     summary, context = loaded.summary, finished.situation
     reports = with_known_ids(finished.reports, summary.tests)
     is_passed = finished.outcome is BuildOutcome.PASSED
@@ -211,8 +203,7 @@ def evaluate_build(
         ),
         warnings=(
             *loaded.warnings,
-            *change_notices(context.change),
-            *model_warnings(cached),
+            *input_notices(context.change, cached),
             *((OTHER_CELL,) if is_other_cell else ()),
         ),
         left_out=left_out,

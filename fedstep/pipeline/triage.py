@@ -18,14 +18,15 @@ from fedstep.ingest.change_impact import NOT_STARTED, group_of, unloaded_place
 from fedstep.ingest.job_failure import classify_job
 from fedstep.ingest.junit import ERRORS_OUTSIDE
 from fedstep.ingest.mutes import NEW_IS_NOT_MUTED, Mute, Mutes, find_mute
-from fedstep.pipeline.context import RunContext, change_problems, fetch_history
-from fedstep.pipeline.predict import (
-    change_notices,
+from fedstep.model.predictor import load_predictor
+from fedstep.pipeline.context import (
+    RunContext,
+    change_problems,
     describe_model,
     empty_history_notices,
-    load_predictor,
+    fetch_history,
+    input_notices,
     local_status,
-    model_warnings,
 )
 from fedstep.results import (
     BuildVerdict,
@@ -72,18 +73,17 @@ def triage(
     )
     return TriageReport(
         status=local_status(cached, problems),
-        failures=load_predictor(store, cached).failures(loaded.summary, build, stream),
+        failures=load_predictor(store, cached.model.production).failures(loaded.summary, build, stream),
         model=describe_model(cached, context.started_at),
         reading=count_reports(reports),
         incident=is_incident(reports.tests),
         incident_reason=incident_reason(reports),
         warnings=(
             *map(str, problems),
-            *empty_history_notices(loaded.summary, problems),
+            *empty_history_notices(loaded.summary.count, problems),
             *report_warnings(reports),
             *loaded.warnings,
-            *change_notices(context.change),
-            *model_warnings(cached),
+            *input_notices(context.change, cached),
         ),
         problems=problems,
         taken_ids=taken_ids(loaded.summary.tests),

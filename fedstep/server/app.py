@@ -23,8 +23,7 @@ from fedstep.server.aggregation.fedbuff import default_rules
 from fedstep.server.aggregation.inputs import CurrentModels
 from fedstep.server.aggregation.step import coordinate_names, initial_vectors
 from fedstep.server.auth import RequestGuard, read_project
-from fedstep.server.dashboard.page import DashboardPage
-from fedstep.server.dashboard.snapshot import DashboardReader
+from fedstep.server.dashboard import DashboardPage, DashboardReader
 from fedstep.server.health import HealthEndpoints
 from fedstep.server.http_messages import HttpProblem, as_json, on_crash, on_http_error
 from fedstep.server.identity import TokenBook

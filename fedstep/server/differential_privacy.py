@@ -30,7 +30,7 @@ from fedstep.server.aggregation.fedbuff import AggregationRules
 from fedstep.server.aggregation.inputs import AggregationInput, AggregationResult, StoredUpdate
 from fedstep.server.aggregation.step import TaskSum, advance_by_sums, iter_task_deltas
 from fedstep.server.aggregation.vectors import staleness_weight
-from fedstep.server.dashboard.snapshot import VOLUMES, DashboardSnapshot
+from fedstep.server.dashboard import VOLUMES, DashboardSnapshot
 from fedstep.server.gate import ActiveCounts, EvaluationSum, EvaluationSums, Evidence, Gate
 from fedstep.server.mode import AggregationMode, BufferPolicy, BufferStatus, ContributionTerms
 from fedstep.server.storage.tables import noisy_evaluations, privacy_spending, trials

@@ -8,7 +8,7 @@ from xml.sax.saxutils import quoteattr
 
 from fedstep.federation.model_cache import load_model
 from fedstep.history.project_store import ProjectStore
-from fedstep.pipeline.predict import load_predictor, save_prediction
+from fedstep.pipeline.predict import save_prediction
 from fedstep.pipeline.train import build_outcome, evaluate_build, learn, record_build
 from fedstep.types import BuildContext, Change, CiRun, Duration, FileChange, FinishedBuild, Outcome, Reports, TestRun
 
@@ -28,7 +28,7 @@ def grow(home: ProjectStore, tests: int, builds: int) -> None:
         record_build(home, evaluate_build(home, evidence, kept), _drawn_words)
         if number % 10 == 9 or number == builds - 1:
             learn(home, kept)
-    save_prediction(home, kept, load_predictor(home, kept))
+    save_prediction(home, kept)
 
 
 def _drawn_words(runs: Iterable[TestRun]) -> dict[str, tuple[str, ...]]:

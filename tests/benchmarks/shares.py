@@ -16,8 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fedstep.federation.messages import NOISE, TrialScore, Update, pack_update
-from fedstep.federation.secagg.share_messages import pack_share
-from fedstep.federation.secagg.shares import ShareNoise, noise_deviation, scale_deviations, split_update
+from fedstep.federation.secagg.shares import ShareNoise, noise_deviation, pack_share, scale_deviations, split_update
 from fedstep.schema.schema import Numeric, Schema, Task, schema
 from tests.benchmarks.timing import Figure
 from tests.helpers.lifetime import bound

@@ -5,8 +5,7 @@ from pathlib import Path
 from random import Random
 
 from fedstep.federation.messages import SchemaShape, TrialScore, Update
-from fedstep.federation.secagg.share_messages import residues_to_bytes
-from fedstep.federation.secagg.shares import split_update
+from fedstep.federation.secagg.shares import residues_to_bytes, split_update
 from fedstep.federation.update_builder import clip_update
 from fedstep.model.linear import zeros
 from fedstep.server.aggregation.fedbuff import AggregationRules

@@ -6,8 +6,15 @@ from fedstep.errors import AggregatorError, HistoryError, SchemaMismatch, Update
 from fedstep.federation.client import Receipt, post
 from fedstep.federation.messages import unpack_update
 from fedstep.federation.outbox import DeliveryReport, Outbox, flush_with
-from fedstep.federation.secagg.share_messages import SEED_BYTES, pack_share
-from fedstep.federation.secagg.shares import MAX_DEVIATION, NO_NOISE, ShareNoise, scale_deviations, split_update
+from fedstep.federation.secagg.shares import (
+    MAX_DEVIATION,
+    NO_NOISE,
+    SEED_BYTES,
+    ShareNoise,
+    pack_share,
+    scale_deviations,
+    split_update,
+)
 from fedstep.federation.transport import Endpoint, RetryPolicy
 from fedstep.schema.schema import schema
 

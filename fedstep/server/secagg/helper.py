@@ -19,8 +19,7 @@ from starlette.routing import Route
 
 from fedstep.errors import WireError
 from fedstep.federation.messages import shape
-from fedstep.federation.secagg.share_messages import SeedShare, unpack_seed_share
-from fedstep.federation.secagg.shares import derive_task_seeds, hash_seed
+from fedstep.federation.secagg.shares import SeedShare, derive_task_seeds, hash_seed, unpack_seed_share
 from fedstep.schema.schema import Schema
 from fedstep.schema.schema import schema as load_schema
 from fedstep.server.auth import RequestGuard, read_project

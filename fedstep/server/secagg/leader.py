@@ -18,14 +18,21 @@ from starlette.responses import Response
 
 from fedstep.errors import AggregatorError, WireError
 from fedstep.federation.messages import NOISE, shape
-from fedstep.federation.secagg.share_messages import MaskedShare, residues_to_bytes, unpack_masked_share
-from fedstep.federation.secagg.shares import LEVELS, MAX_WEIGHT, noise_deviation, scale_deviations
+from fedstep.federation.secagg.shares import (
+    LEVELS,
+    MAX_WEIGHT,
+    MaskedShare,
+    noise_deviation,
+    residues_to_bytes,
+    scale_deviations,
+    unpack_masked_share,
+)
 from fedstep.federation.transport import HttpResponse as Heard
 from fedstep.federation.transport import Transport, requests_transport
 from fedstep.server.aggregation.inputs import AggregationResult, CurrentModels, ModelState, ModelVersion
 from fedstep.server.aggregation.step import TaskSum, advance_by_sums, log_decisions
 from fedstep.server.auth import RequestGuard, read_project
-from fedstep.server.dashboard.snapshot import DashboardSnapshot, days, decide_all, volumes
+from fedstep.server.dashboard import DashboardSnapshot, days, decide_all, volumes
 from fedstep.server.gate import ActiveCounts, EvaluationSum, EvaluationSums, Evidence, Gate
 from fedstep.server.http_messages import HttpProblem, as_json
 from fedstep.server.identity import TokenBook

@@ -34,7 +34,7 @@ from starlette.responses import Response
 
 from fedstep.errors import UsageError, WireError
 from fedstep.federation.messages import SchemaShape
-from fedstep.federation.secagg.share_messages import MaskedShare, SeedShare, check_share
+from fedstep.federation.secagg.shares import MaskedShare, SeedShare, check_share
 from fedstep.server.auth import RequestGuard
 from fedstep.server.gate import EvaluationSum
 from fedstep.server.http_messages import HttpProblem, as_json, asks_only, note, plain_body

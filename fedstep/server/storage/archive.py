@@ -16,9 +16,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from fedstep.errors import UsageError
 from fedstep.server.storage.engine import open_engine, read_only
+from fedstep.server.storage.migrations import RENAMED_COLUMNS, RENAMED_TABLES
 from fedstep.server.storage.tables import (
-    RENAMED_COLUMNS,
-    RENAMED_TABLES,
     bodies,
     heartbeats,
     layouts,

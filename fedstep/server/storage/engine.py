@@ -18,7 +18,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from fedstep.errors import MissingExtra, UsageError
-from fedstep.server.storage.tables import LAYOUT, migrate, read_layout, versions
+from fedstep.server.storage.migrations import LAYOUT, migrate, read_layout
+from fedstep.server.storage.tables import versions
 
 SQLITE, POSTGRESQL = ("sqlite", "sqlite+pysqlite"), ("postgresql", "postgres", "postgresql+psycopg")
 # A lost connection is noticed in seconds; with its defaults libpq waits for minutes.

@@ -25,8 +25,9 @@ from fedstep.server.gate import Gate
 from fedstep.server.identity import TokenBook
 from fedstep.server.mode import BufferPolicy
 from fedstep.server.storage.engine import create_store_engine, open_engine
+from fedstep.server.storage.migrations import LAYOUT, RENAMED_COLUMNS, RENAMED_TABLES
 from fedstep.server.storage.store import Store
-from fedstep.server.storage.tables import LAYOUT, RENAMED_COLUMNS, RENAMED_TABLES, metadata
+from fedstep.server.storage.tables import metadata
 from fedstep.server.storage.update_repository import StoredReceipt, UpdateOffer
 from tests.helpers.narrow import expect, present
 from tests.helpers.server_store import rows

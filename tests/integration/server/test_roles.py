@@ -21,8 +21,7 @@ from fedstep.federation.client import post, push
 from fedstep.federation.messages import TrialScore, Update, pack_update, shape
 from fedstep.federation.outbox import Outbox, read_audit
 from fedstep.federation.secagg.share_client import SHARES_PATH, flush_shares, push_shares
-from fedstep.federation.secagg.share_messages import pack_share
-from fedstep.federation.secagg.shares import LEVELS, hash_seed, split_update
+from fedstep.federation.secagg.shares import LEVELS, hash_seed, pack_share, split_update
 from fedstep.federation.transport import Endpoint
 from fedstep.history.project_store import ProjectStore
 from fedstep.schema.schema import schema

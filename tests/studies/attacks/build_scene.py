@@ -17,8 +17,8 @@ from fedstep.federation.messages import Model, pack_update, unpack_update
 from fedstep.federation.update_builder import make_update
 from fedstep.history.summary import PastBuild
 from fedstep.model.labels import LabelledExample
-from fedstep.model.sgd import learn_shared
 from fedstep.model.state import ExampleQueue
+from fedstep.model.training import learn_shared
 from fedstep.schema.schema import schema
 from fedstep.types import Unavailable
 from tests.studies.attacks.scene import Real

@@ -19,7 +19,7 @@ from fedstep.federation.secagg.shares import (
 )
 from fedstep.federation.secagg.shares import ShareNoise as Drawn
 from fedstep.model.labels import LabelledExample
-from fedstep.model.sgd import learn_shared
+from fedstep.model.training import learn_shared
 from fedstep.schema.schema import schema
 from fedstep.server.aggregation.fedbuff import (
     AggregationRules,

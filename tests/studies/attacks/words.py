@@ -12,8 +12,8 @@ from fedstep.evaluation.simulated_federation import keyed_by
 from fedstep.federation.messages import Update, pack_update
 from fedstep.federation.update_builder import make_update
 from fedstep.model.labels import LabelledExample
-from fedstep.model.sgd import learn_shared
 from fedstep.model.state import ExampleQueue
+from fedstep.model.training import learn_shared
 from fedstep.schema.schema import schema, sub_words
 from tests.studies.attacks.finding import Finding
 from tests.studies.attacks.scene import TASK, AttackScene, Member, Real, head_model, word_columns, words_of

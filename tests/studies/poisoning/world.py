@@ -20,7 +20,7 @@ WORD_CHANCE = 0.03
 HELD_OUT = 3000  # examples per task
 SCORE_BOUND = 0.1  # nats, or spreads, of a mean loss difference
 HETEROGENEITY = 0.4  # standard deviation of a project's own intercept
-# As in `model.sgd.PACES`; that of flaky tests is a fifth of it, because here all projects want the same step.
+# As in `model.training.PACES`; that of flaky tests is a fifth of it, because here all projects want the same step.
 RATES = {"flaky": 0.01, "triage": 0.005, "build-failure": 0.02, "build-duration": 0.001}
 BASE_RATES = {"flaky": 0.05, "triage": 0.4, "build-failure": 0.25}  # recorded flake rates are 3 to 7 %
 STARTS = {"flaky": log(0.018 / 0.982)}  # the initial intercept of the schema

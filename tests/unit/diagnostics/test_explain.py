@@ -15,9 +15,8 @@ from fedstep.history.project_store import ProjectStore
 from fedstep.history.records import BuildRecord
 from fedstep.history.summary import Summary, cache_key, load_summary
 from fedstep.model.linear import LocalWeights, PlattScaling
-from fedstep.model.predictor import SEEN_BOUND
+from fedstep.model.predictor import SEEN_BOUND, load_predictor
 from fedstep.model.state import LocalModel, encode_local_model
-from fedstep.pipeline.predict import load_predictor
 from fedstep.report.explanation import TestExplanation, WhatIf, explanation_text
 from fedstep.report.html import explanation_html
 from fedstep.report.json import explanation_json
@@ -58,7 +57,7 @@ def explained(home: ProjectStore, test: str = SHAKY) -> TestExplanation:
 
 def predicted(home: ProjectStore) -> dict[str, float]:
     """What `predict` would say of each test."""
-    forecaster = load_predictor(home, load_model(home))
+    forecaster = load_predictor(home, load_model(home).model.production)
     summary = load_summary(home).summary
     risks = (*forecaster.flakiest(summary, 9, at_least=0.0), *forecaster.suspects(summary, 9, at_least=0.0))
     return {risk.test: risk.probability for risk in risks}

@@ -15,16 +15,9 @@ from fedstep.history.timeline import encode_timeline
 from fedstep.ingest.code_host import parse_remote
 from fedstep.ingest.mutes import ACKS_FILE, Acknowledgement, add_acknowledgement, read_acknowledgements
 from fedstep.model.training import load_state
+from fedstep.report.badge import badge_json, badge_svg, make_badge
 from fedstep.report.charts import WIDE, draw_build_times
-from fedstep.report.digest import (
-    badge_json,
-    badge_svg,
-    digest_markdown,
-    digest_slack,
-    digest_text,
-    make_badge,
-    make_digest,
-)
+from fedstep.report.digest import digest_markdown, digest_slack, digest_text, make_digest
 from fedstep.report.project_page import (
     Failures,
     Insights,

@@ -12,7 +12,8 @@ from fedstep.features.test_failure import (
     order_tests,
     source_overlap,
 )
-from fedstep.history.summary import Cofailures, Summary
+from fedstep.history.cofailures import Cofailures
+from fedstep.history.summary import Summary
 from fedstep.history.test_table import TestStats, new_test, with_time
 from fedstep.history.word_index import WordIndex, index_words
 from fedstep.types import (

@@ -3,8 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from fedstep.history.records import BuildRecord
-from fedstep.history.summary import (
+from fedstep.history.cofailures import (
     MOST_KEPT,
     MOST_PATHS,
     Cofailures,
@@ -14,6 +13,7 @@ from fedstep.history.summary import (
     pack_cofailures,
     unpack_cofailures,
 )
+from fedstep.history.records import BuildRecord
 from fedstep.history.test_table import TestStats, new_test
 from fedstep.types import NO_SECONDS, BuildOutcome, FileChange, Outcome, TestRun
 

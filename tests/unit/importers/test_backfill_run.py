@@ -19,8 +19,9 @@ from fedstep.history.summary import load_summary
 from fedstep.importers.backfill_run import backfill
 from fedstep.importers.base import BuildFilter, ImportItem, ImportSource, ProgressBar, order_by_end
 from fedstep.model.linear import zeros
+from fedstep.model.predictor import load_predictor
 from fedstep.model.training import load_state
-from fedstep.pipeline.predict import load_prediction, load_predictor
+from fedstep.pipeline.predict import load_prediction
 from fedstep.pipeline.train import evaluate_build, learn, record_build
 from fedstep.schema.schema import schema
 from fedstep.types import (
@@ -180,7 +181,7 @@ class TestReading:
         home = new_home(tmp_path)
         backfill(home, past(*(build(number) for number in range(30))))
         kept = load_model(home)
-        known = load_prediction(home, kept, load_predictor(home, kept))
+        known = load_prediction(home, kept, load_predictor(home, kept.model.production))
         assert known.summary.tests == {}, "it came from the cache"
         assert known.tests_known == 30
         assert known.flakiest[0].test == "org.acme.C3Test#t3"

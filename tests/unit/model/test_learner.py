@@ -8,9 +8,8 @@ from fedstep.history.records import BuildRecord, Example
 from fedstep.history.summary import Summary, apply_record
 from fedstep.model.labels import LabelledExample
 from fedstep.model.linear import LocalWeights
-from fedstep.model.sgd import learn_local
 from fedstep.model.state import ExampleQueue, LocalModel
-from fedstep.model.training import MOST_WAITING, REPLAYED, learn_record
+from fedstep.model.training import MOST_WAITING, REPLAYED, learn_local, learn_record
 from fedstep.schema.schema import TASK_NAMES, schema
 from fedstep.types import BuildOutcome, Outcome, TestRun
 

@@ -15,7 +15,7 @@ from sklearn.linear_model import SGDClassifier, SGDRegressor
 from fedstep.history.records import Example
 from fedstep.model.labels import LabelledExample
 from fedstep.model.linear import LocalWeights, margin, sigmoid, zeros
-from fedstep.model.sgd import NEGLIGIBLE, NEGLIGIBLE_PRIVATE, PACES, learn_local, learn_shared
+from fedstep.model.training import NEGLIGIBLE, NEGLIGIBLE_PRIVATE, PACES, learn_local, learn_shared
 from fedstep.schema.schema import TASK_NAMES
 
 SIZE = 30
@@ -101,14 +101,14 @@ class TestScikitLearn:
     def test_learning_goes_on_bit_for_bit_where_it_stopped(self, task: str) -> None:
         rows, start = drawn(task, 60), weights()
         whole = learn_local(task, start, LocalWeights(), rows)
-        from fedstep.model import sgd
+        from fedstep.model import training
 
         pace = PACES[task]
         names = [f"{n}" for n in range(SIZE)]
         assert names
-        at_once = sgd._fit(pace, 0.05, np.array(start, dtype=np.float64), dense(rows), rows)
-        half = sgd._fit(pace, 0.05, np.array(start, dtype=np.float64), dense(rows[:25]), rows[:25])
-        again = sgd._fit(pace, 0.05, half, dense(rows[25:]), rows[25:])
+        at_once = training._fit(pace, 0.05, np.array(start, dtype=np.float64), dense(rows), rows)
+        half = training._fit(pace, 0.05, np.array(start, dtype=np.float64), dense(rows[:25]), rows[:25])
+        again = training._fit(pace, 0.05, half, dense(rows[25:]), rows[25:])
         assert again.tobytes() == at_once.tobytes()
         assert whole.shared
 

@@ -8,7 +8,8 @@ import pytest
 from fedstep.federation.model_cache import load_model
 from fedstep.history.project_store import ProjectStore
 from fedstep.model.linear import PlattScaling
-from fedstep.pipeline.predict import compute_prediction, load_prediction, load_predictor, save_prediction
+from fedstep.model.predictor import load_predictor
+from fedstep.pipeline.predict import compute_prediction, load_prediction, save_prediction
 from fedstep.pipeline.train import evaluate_build, learn, record_build
 from tests.benchmarks.project import drawn_builds
 
@@ -40,13 +41,13 @@ class TestCachedPrediction:
     @pytest.mark.slow
     def test_the_cache_says_what_the_history_says(self, store: ProjectStore) -> None:
         cached_model = load_model(store)
-        predictor = load_predictor(store, cached_model)
+        predictor = load_predictor(store, cached_model.model.production)
         # Sure enough that some test is listed, whatever the key of this history makes of its rows.
         predictor = predictor._replace(
             correction=predictor.correction._replace(platt={"flaky": PlattScaling(offset=2.0)})
         )
         worked_out = compute_prediction(store, predictor)
-        save_prediction(store, cached_model, predictor)
+        save_prediction(store, cached_model)
         cached = load_prediction(store, cached_model, predictor)
         assert cached.summary.tests == {}, "it came from the cache"
         assert cached.flakiest == worked_out.flakiest != ()
@@ -57,8 +58,8 @@ class TestCachedPrediction:
     @pytest.mark.parametrize("change", ["record", "correction", "model", "damage"])
     def test_a_cache_that_no_longer_fits_is_not_used(self, store: ProjectStore, change: str) -> None:
         cached_model = load_model(store)
-        predictor = load_predictor(store, cached_model)
-        save_prediction(store, cached_model, predictor)
+        predictor = load_predictor(store, cached_model.model.production)
+        save_prediction(store, cached_model)
         if change == "record":
             grow(store, 45, 46)
         else:

@@ -25,7 +25,18 @@ from fedstep.cli.mcp import MOST_LISTED, quote_answer
 from fedstep.evaluation.demo import demo_html, demo_text
 from fedstep.ingest.junit import FileReading
 from fedstep.ingest.mutes import Acknowledgement, Mute, add_acknowledgement, add_mute
-from fedstep.report import ci_outputs, digest, explanation, inspection, markdown, project_page, text, text_tables, units
+from fedstep.report import (
+    badge,
+    ci_outputs,
+    digest,
+    explanation,
+    inspection,
+    markdown,
+    project_page,
+    text,
+    text_tables,
+    units,
+)
 from fedstep.report import json as as_json
 from fedstep.report.digest import Digest, make_digest
 from fedstep.report.html import explanation_html
@@ -214,8 +225,8 @@ SINKS: dict[str, tuple[str, Render]] = {
     "project_page.project_html": ("html", of(project_page.project_html, insights)),
     "html.explanation_html": ("html", of(explanation_html, test_explanation.explained)),
     "demo_page.demo_html": ("html", of(demo_html, test_demo_page.demo)),
-    "digest.badge_svg": ("svg", lambda name, _: digest.badge_svg(digest.make_badge("time", insights(name)))),
-    "digest.badge_json": ("json", lambda name, _: digest.badge_json(digest.make_badge("time", insights(name)))),
+    "badge.badge_svg": ("svg", lambda name, _: badge.badge_svg(badge.make_badge("time", insights(name)))),
+    "badge.badge_json": ("json", lambda name, _: badge.badge_json(badge.make_badge("time", insights(name)))),
     "json.prediction_json": ("json", of(as_json.prediction_json, prediction_of)),
     "json.triage_json": ("json", of(as_json.triage_json, triage_of)),
     "json.training_json": ("json", of(as_json.training_json, training_of)),

@@ -23,7 +23,6 @@ from fedstep.federation.messages import (
 from fedstep.federation.model_cache import load_starter_model, save_model
 from fedstep.federation.outbox import Outbox
 from fedstep.federation.secagg.share_client import flush_shares
-from fedstep.federation.secagg.share_messages import MaskedShare, SeedShare, unpack_masked_share, unpack_seed_share
 from fedstep.federation.secagg.shares import (
     CHANCE,
     LEVELS,
@@ -34,6 +33,8 @@ from fedstep.federation.secagg.shares import (
     MAX_WEIGHT,
     MODULUS,
     NO_NOISE,
+    MaskedShare,
+    SeedShare,
     ShareNoise,
     derive_pad,
     derive_task_seeds,
@@ -42,6 +43,8 @@ from fedstep.federation.secagg.shares import (
     quantise,
     scale_deviations,
     split_update,
+    unpack_masked_share,
+    unpack_seed_share,
 )
 from fedstep.federation.sync import AggregatorLink, _served_model, push_pending
 from fedstep.federation.transport import Endpoint, HttpResponse, RetryPolicy

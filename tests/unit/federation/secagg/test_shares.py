@@ -15,25 +15,23 @@ from fedstep.federation.messages import SchemaShape, TrialScore, Update, pack_mo
 from fedstep.federation.model_cache import load_starter_model, save_model
 from fedstep.federation.outbox import Outbox, read_audit
 from fedstep.federation.secagg.share_client import flush_shares, push_shares
-from fedstep.federation.secagg.share_messages import (
-    MaskedShare,
-    SeedShare,
-    check_share,
-    pack_share,
-    unpack_masked_share,
-    unpack_seed_share,
-)
 from fedstep.federation.secagg.shares import (
     LEVELS,
     MAX_SUMMED,
     MAX_WEIGHT,
     MODULUS,
     SCORE_LIMIT,
+    MaskedShare,
+    SeedShare,
+    check_share,
     derive_pad,
     derive_task_seeds,
     hash_seed,
+    pack_share,
     quantise,
     split_update,
+    unpack_masked_share,
+    unpack_seed_share,
 )
 from fedstep.federation.sync import AggregatorLink, push_pending
 from fedstep.federation.transport import Endpoint, HttpResponse, RetryPolicy

@@ -10,8 +10,7 @@ from sqlalchemy import ColumnElement, Table, func, select
 
 from fedstep.errors import AggregatorError, WireError
 from fedstep.federation.messages import NOISE, shape
-from fedstep.federation.secagg.share_messages import MAX_VERSION, SeedShare, check_share
-from fedstep.federation.secagg.shares import derive_task_seeds, split_update
+from fedstep.federation.secagg.shares import MAX_VERSION, SeedShare, check_share, derive_task_seeds, split_update
 from fedstep.federation.transport import HttpResponse
 from fedstep.server.aggregation.fedbuff import default_rules
 from fedstep.server.metrics import Metrics

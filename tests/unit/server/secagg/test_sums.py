@@ -14,15 +14,17 @@ from hypothesis import strategies as st
 
 from fedstep.errors import WireError
 from fedstep.federation.messages import MOST_NOISE, Update
-from fedstep.federation.secagg.share_messages import MaskedShare, SeedShare, residues_to_bytes
 from fedstep.federation.secagg.shares import (
     LEVELS,
     MAX_SUMMED,
     MAX_WEIGHT,
+    MaskedShare,
+    SeedShare,
     derive_task_seeds,
     draw_gaussian,
     noise_deviation,
     quantise,
+    residues_to_bytes,
     split_update,
 )
 from fedstep.model.linear import zeros

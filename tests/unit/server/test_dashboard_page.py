@@ -20,17 +20,18 @@ from fedstep.federation.messages import deflate, pack_update, shape
 from fedstep.model.linear import zeros
 from fedstep.schema.schema import schema
 from fedstep.server.aggregation.inputs import AggregationInput, AggregationResult
-from fedstep.server.dashboard.page import (
+from fedstep.server.dashboard import (
     SHAPES,
     TEMPLATES,
     DashboardPage,
+    DashboardReader,
+    DashboardSnapshot,
     ProcessCounters,
     TrialPoint,
     figures,
     page_html,
     trials_chart,
 )
-from fedstep.server.dashboard.snapshot import DashboardReader, DashboardSnapshot
 from fedstep.server.gate import Gate, UpdateEvaluations
 from fedstep.server.http_messages import HttpProblem
 from fedstep.server.metrics import Metrics
@@ -274,7 +275,7 @@ class TestAccess:
 
     def test_a_look_is_kept_twenty_times_as_long_as_it_took(self, grown, monkeypatch):
         hands = iter([0.0, 10.0, 209.0, 211.0, 212.0])  # asked, looked; asked; asked, looked
-        monkeypatch.setattr("fedstep.server.dashboard.page.time", SimpleNamespace(monotonic=lambda: next(hands)))
+        monkeypatch.setattr("fedstep.server.dashboard.time", SimpleNamespace(monotonic=lambda: next(hands)))
         page, looks = watched(grown)
         seen = []
         for _ in range(3):

@@ -10,10 +10,9 @@ from sqlalchemy import select
 from fedstep.federation.client import post
 from fedstep.federation.messages import pack_update
 from fedstep.federation.secagg.share_client import SHARES_PATH, push_shares
-from fedstep.federation.secagg.share_messages import pack_share
-from fedstep.federation.secagg.shares import split_update
+from fedstep.federation.secagg.shares import pack_share, split_update
 from fedstep.schema.schema import schema
-from fedstep.server.dashboard.snapshot import DashboardReader
+from fedstep.server.dashboard import DashboardReader
 from fedstep.server.gate import ActiveCounts, Gate
 from fedstep.server.mode import BufferStatus
 from fedstep.server.secagg.leader import SecureAggregation

@@ -4,15 +4,7 @@ import pytest
 
 from fedstep.history.project_store import ProjectStore, list_folder
 from fedstep.history.records import BuildRecord, Forecast, decode_record, encode_record
-from fedstep.history.summary import (
-    Summary,
-    apply_record,
-    decode_summary,
-    encode_summary,
-    forget_selection,
-    note_selection,
-    read_selection,
-)
+from fedstep.history.summary import Summary, apply_record, decode_summary, encode_summary
 from fedstep.types import BuildOutcome, LeftOut, Outcome, SelectionTally, TestRun
 
 CART, ORDER, PAY = "shop.test_cart#test_sum", "shop.test_order#test_sum", "shop.test_pay#test_pay"
@@ -94,24 +86,24 @@ class TestNote:
         return ProjectStore(str(tmp_path / "history"))
 
     def test_a_job_reads_its_own_note(self, store: ProjectStore) -> None:
-        note_selection(store, "one", (CART,), shadow=False, now=1000.0)
-        note_selection(store, "two", (PAY,), shadow=True, now=1000.0)
-        assert read_selection(store, "one") == LeftOut((CART,))
-        assert read_selection(store, "two") == LeftOut((PAY,), shadow=True)
-        forget_selection(store, "one")
-        assert read_selection(store, "one") is None
+        store.note_left_out("one", LeftOut((CART,)), now=1000.0)
+        store.note_left_out("two", LeftOut((PAY,), shadow=True), now=1000.0)
+        assert store.left_out("one") == LeftOut((CART,))
+        assert store.left_out("two") == LeftOut((PAY,), shadow=True)
+        store.forget_left_out("one")
+        assert store.left_out("one") is None
 
     def test_a_note_that_another_job_is_writing_stays(self, store: ProjectStore) -> None:
         """Its temporary file is empty at first; deleted as damaged, it would make the other job's note fail."""
         store.write("selections/.one.0f1e2d3c.tmp", b"")
-        note_selection(store, "two", (PAY,), shadow=False, now=1000.0)
+        store.note_left_out("two", LeftOut((PAY,)), now=1000.0)
         assert list_folder(store.path("selections")) == [".one.0f1e2d3c.tmp", "two"]
 
     def test_old_and_damaged_notes_are_deleted(self, store: ProjectStore) -> None:
         """After a week, as marks of the start of a job are."""
-        note_selection(store, "old", (CART,), shadow=False, now=1000.0)
+        store.note_left_out("old", LeftOut((CART,)), now=1000.0)
         store.write("selections/damaged", b"x")
-        assert read_selection(store, "damaged") is None
-        note_selection(store, "new", (CART,), shadow=False, now=1000.0 + 8 * 86_400)
-        assert read_selection(store, "old") is None
+        assert store.left_out("damaged") is None
+        store.note_left_out("new", LeftOut((CART,)), now=1000.0 + 8 * 86_400)
+        assert store.left_out("old") is None
         assert store.read("selections/damaged") == b""

@@ -1,1 +1,0 @@
-"""fedstep/server/dashboard."""

@@ -137,12 +137,13 @@ def settle_reports(
     Where none is missing, or the tests are known to have passed, the compiler warned.
     """
     not_run = find_not_run(reports, summary, ci, is_part=is_part)
-    told = [item for item in reports.dropped if item.reason == ERRORS_OUTSIDE]
+    if all(item.reason != ERRORS_OUTSIDE for item in reports.dropped):
+        return reports, not_run
     last = {test: stats for test, stats in summary.tests.items() if stats.last_build == summary.count - 1}
     broken = {place for test, stats in last.items() if stats.streak and (place := unloaded_place(test))}
     ran = {group_of(run.test) for run in reports.tests}
     packages = set() if is_passed else ({group_of(test) for test in not_run.tests} | broken) - ran
-    if not told or not (not_run.is_complete or is_passed or packages):
+    if not (not_run.is_complete or is_passed or packages):
         return reports, not_run
     settled = _with_unloaded(reports, sorted(packages))
     return settled, find_not_run(settled, summary, ci, is_part=is_part)

@@ -29,8 +29,8 @@ PATH, NAME, FILES, FOLDERS, CLASSMATES = 3.0, 0.75, 6.0, 1.5, 4.0
 SOURCE = 4.0  # words of the changed lines in the test's own source; 3 to 6 are as good
 COMMON = 0.25  # share of the tests above which a word in their source says nothing
 STEM = 1.0  # learned on ten projects, from 0; there and on eleven others anything from 0.5 to 2 is as good
-# Where the change is not known: runs that each test is taken to have had at the project's rate of failures, which is
-# at least `RAREST`. Chosen on ABB's stream; 0.1 to 0.3 are as good.
+# Where the change is not known: runs that a test which failed is taken to have had at the project's rate of failures,
+# which is at least `RAREST`. Chosen on ABB's stream; 0.1 to 0.3 are as good.
 BORROWED, RAREST = 0.1, 0.001
 # Exponent of the time, and seconds added to it. Chosen on the projects that choose: 0.7 to 0.9, 2 to 5 ms are as good.
 TIME, BESIDE = 0.8, 0.003
@@ -71,7 +71,7 @@ def failure_scores(
     if files is None:
         runs, failures = sum(stats.runs for stats in tests.values()), sum(stats.failures for stats in tests.values())
         usual = max(RAREST, failures / max(1, runs))
-        return {test: log(_failure_rate(stats.recent, _older_failure(stats), usual)) for test, stats in tests.items()}
+        return {test: log(_failure_rate(stats, usual)) for test, stats in tests.items()}
     paths = [file.path for file in files]
     with_files, with_folders = _largest_rates(table, paths)
     classes: dict[str, float] = {}
@@ -188,18 +188,20 @@ def _change_words(paths: Sequence[str]) -> frozenset[str]:
     return frozenset(sub_words(map(_without_suffix, code))) - _COMMON
 
 
-def _older_failure(stats: TestStats) -> int:
-    """Return how many runs ago the test failed if that is longer than its recent runs, else 0."""
-    age = stats.runs - stats.last_failure
-    return age if stats.last_failure != NEVER and age > len(stats.recent) else 0
+def _failure_rate(stats: TestStats, usual: float) -> float:
+    """Return how often the test is expected to fail where `usual` is the project's rate.
 
-
-@lru_cache(maxsize=10_000)  # most tests have passed all of their recent runs
-def _failure_rate(recent: str, older: int, usual: float) -> float:
-    """Return the weighted share of failures in the recent runs: one k runs ago weighs 1 / k, also an older one.
-
-    A new test has the project's rate `usual`, one that passed once a tenth of it.
+    One that never failed in n runs has 1 / (1 + n) of the project's rate.
     """
+    if not stats.failures:
+        return usual / (1 + stats.runs)
+    age = stats.runs - stats.last_failure
+    return _recent_rate(stats.recent, age if age > len(stats.recent) else 0, usual)
+
+
+@lru_cache(maxsize=10_000)
+def _recent_rate(recent: str, older: int, usual: float) -> float:
+    """Return the weighted share of failures in the recent runs: one k runs ago weighs 1 / k, also an older one."""
     weights = [1.0 / age for age in range(1, len(recent) + 1)]
     failed: float = sum(compress(weights, map(_FAILURES.__contains__, reversed(recent))))
     failed += 1.0 / older if older else 0.0

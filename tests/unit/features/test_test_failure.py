@@ -68,7 +68,7 @@ class TestScores:
         """Tests that never failed are alike; then time alone orders them."""
         tests = table_of(CART, ORDER, PAY)
         for test, recent in ((CART, "pppp"), (ORDER, "pppp"), (PAY, "ppff")):
-            tests[test].recent = recent
+            tests[test].recent, tests[test].failures = recent, recent.count("f")
         scores = failure_scores({}, tests, None)
         assert scores[PAY] > scores[CART] == scores[ORDER]
 
@@ -76,17 +76,19 @@ class TestScores:
         """Both failed in their last run, one of them in half of the runs before; one that failed long ago is behind."""
         tests = table_of(CART, ORDER, PAY)
         for test, recent in ((CART, "p" * 19 + "f"), (ORDER, "pf" * 10), (PAY, "c" * 10 + "p" * 10)):
-            tests[test].recent = recent
+            tests[test].recent, tests[test].failures = recent, 20 - recent.count("p")
         scores = failure_scores({}, tests, None)
         assert scores[ORDER] > scores[CART] > scores[PAY]
 
     def test_without_a_change_an_old_failure_counts_a_little(self) -> None:
-        """One of 25 runs ago is older than the letters that are kept, and more than none."""
+        """One of 25 runs ago is older than the letters that are kept, and more than none in 30 runs."""
         tests = table_of(CART, PAY)
         tests[CART].recent = tests[PAY].recent = "p" * 20
-        tests[PAY].last_failure = 5
+        tests[PAY].last_failure, tests[PAY].failures = 5, 1
+        usual, weights = 1 / 60, sum(1 / age for age in range(1, 21))
         scores = failure_scores({}, tests, None)
-        assert scores[PAY] - scores[CART] == pytest.approx(math.log((1 / 25 + 0.0001) / 0.0001))
+        assert scores[PAY] == pytest.approx(math.log((1 / 25 + 0.1 * usual) / (weights + 0.1)))
+        assert scores[PAY] > scores[CART] == pytest.approx(math.log(usual / 31))
 
     def test_without_a_change_a_new_test_fails_as_others_do(self) -> None:
         """A third of all runs failed: a test without runs is before one that passed, behind one that failed."""
@@ -96,7 +98,14 @@ class TestScores:
         scores = failure_scores({}, tests, None)
         assert scores[PAY] > scores[ORDER] > scores[CART]
         assert scores[ORDER] == pytest.approx(math.log(1 / 3))
-        assert scores[CART] == pytest.approx(math.log(0.1 / 3 / (1 + 1 / 2 + 1 / 3 + 0.1)))
+        assert scores[CART] == pytest.approx(math.log(1 / 3 / 4))
+
+    def test_without_a_change_tests_that_never_failed_differ_by_runs(self) -> None:
+        """Twenty outcomes are kept of each, and 25 runs without a failure say less than a thousand."""
+        tests = table_of(CART, PAY)
+        tests[CART].runs, tests[PAY].runs = 1000, 25
+        scores = failure_scores({}, tests, None)
+        assert scores[PAY] - scores[CART] == pytest.approx(math.log(1001 / 26))
 
     def test_a_file_named_after_the_changed_one_scores_higher(self) -> None:
         """`test_form` and forms.py share no word, but one name has the other in it."""

@@ -148,9 +148,10 @@ RULES = combine(
     ),
     MOST,
 )
+EXIT_CODE = option("exit-code", type=click.INT, default=None, help="Exit code of the command that ran the tests.")
 LOG = combine(
     option("log", metavar="FILE", default="", help="Log of the job; its end tells whether the infrastructure failed."),
-    option("exit-code", type=click.INT, default=None, help="Exit code of the command that ran the tests."),
+    EXIT_CODE,
 )
 KEEP = option(
     "keep", type=click.IntRange(1), default=500, show_default=True, help="Number of builds kept in the history."

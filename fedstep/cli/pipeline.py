@@ -8,6 +8,7 @@ import click
 import fedstep
 from fedstep.cli.options import (
     ALLOW_STALE,
+    EXIT_CODE,
     FORMAT,
     HELPER,
     HISTORY,
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     default="",
     help="Result of the job, if neither the CI nor its tests tell.",
 )
+@EXIT_CODE
 @option(
     "plan",
     metavar="TEXT",
@@ -84,6 +86,7 @@ def train(
     part: str,
     keep: int,
     outcome: str,
+    exit_code: int | None,
     plan: str,
     index: int | None,
     jenkins_estimate: bool,
@@ -101,7 +104,7 @@ def train(
         report = project.train(
             junit,
             aggregator=aggregator_from(aggregator, token, timeout, helper, helper_token),
-            outcome=BuildOutcome(outcome) if outcome else None,
+            outcome=_outcome(outcome, exit_code),
             keep=keep,
             budget=budget,
             allow_stale=allow_stale,
@@ -192,6 +195,13 @@ def print_rerun_list(report: TriageReport, runner: str, strict: bool) -> int:
         echo_warnings(f"{count} of {len(report.failures)} failures selected: {runner} must run as many tests")
     echo_result("".join(f"{line}\n" for line in chosen.lines))
     return exit_code(strict, report.problems)
+
+
+def _outcome(word: str, exit_code: int | None) -> BuildOutcome | None:
+    """Return the outcome that the options tell, None where they tell none."""
+    if word or exit_code is None:
+        return BuildOutcome(word) if word else None
+    return BuildOutcome.FAILED if exit_code else BuildOutcome.PASSED
 
 
 def _finish_without_history(context: "RunContext", error: HistoryError, strict: bool) -> int:

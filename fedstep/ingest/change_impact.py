@@ -111,6 +111,7 @@ class ChangeImpact(NamedTuple):
 
     stems: frozenset[str]  # names of the changed files, without suffix and without "test"
     places: frozenset[str]  # their directories, and every tail of those: org/foo of src/main/java/org/foo
+    folders: frozenset[str]  # their directories; "" for that of a Go package at the root of the repository
     build_file: bool  # one of them is a build file
     anything: bool  # there is a changed file
 
@@ -121,10 +122,13 @@ class ChangeImpact(NamedTuple):
         near: one is in the test's directory or package. build-file: one is a build file. elsewhere: any other change.
         nothing: no file changed.
         """
-        directory, stem = _place(group_of(test))
-        if stem and stem in self.stems:
+        group, _, name = test.partition("#")
+        places = (_place(group), _rust_place(name)) if "::" in name else (_place(group),)
+        if any(stem and stem in self.stems for _, stem in places):
             return "itself"
-        if directory and directory in self.places:
+        if any(directory and directory in self.places for directory, _ in places):
+            return "near"
+        if "/" in group and not self.folders.isdisjoint(_folders(group)):
             return "near"
         if self.build_file:
             return "build-file"
@@ -138,9 +142,11 @@ def analyze_change(files: Sequence[FileChange]) -> ChangeImpact:
     'itself'
     """
     split = [_split(file.path) for file in files]
+    directories = {directory for directory, _ in split}
     return ChangeImpact(
         frozenset(stem for _, stem in split),
-        frozenset(tail for directory in {directory for directory, _ in split} for tail in _tails(directory)),
+        frozenset(tail for directory in directories for tail in _tails(directory)),
+        frozenset(_split(file.path)[0] for file in files if "/" in file.path or file.path.endswith(".go")),
         any(is_build_file(file.path) for file in files),
         bool(files),
     )
@@ -232,6 +238,29 @@ def _place(group: str) -> tuple[str, str]:
     return "/".join(parts[:-1]), _bare(parts[-1])
 
 
+@lru_cache(maxsize=10_000)
+def _folders(group: str) -> frozenset[str]:
+    """Return the folders of a repository that a Go package may be, whose import path begins with its module's.
+
+    >>> sorted(_folders("github.com/acme/shop/cart"))[:2], "" in _folders("github.com/acme/shop/v2")
+    (['acme/shop/cart', 'cart'], True)
+    """
+    is_root = re.fullmatch(r"[\w-]+(?:\.[\w-]+)+(?:/[\w.~-]+){1,2}?(?:/v\d+)?", group)
+    return frozenset((*_tails(group), *("",) * bool(is_root)))
+
+
+@lru_cache(maxsize=10_000)
+def _rust_place(name: str) -> tuple[str, str]:
+    """Return directory and bare stem of the module that a Rust test is in; empty for a name that has no path.
+
+    >>> _rust_place("arch::all::tests::finds"), _rust_place("Rack::Utils escapes")
+    (('arch', 'all'), ('', ''))
+    """
+    path = name.split("::") if name.replace("::", "_").isidentifier() else ()
+    modules = [part for part in path[:-1] if part not in ("test", "tests")]
+    return ("/".join(modules[:-1]), _bare(modules[-1])) if modules else ("", "")
+
+
 def _module_parts(group: str) -> list[str]:
     """Return the dotted parts of a class without inner classes, up to the module where pytest named it."""
     parts = group.partition("$")[0].split(".")
@@ -246,8 +275,12 @@ def _module_parts(group: str) -> list[str]:
 def _bare(stem: str) -> str:
     """Return the stem without what marks a test, as often as there is some: "iterutils" begins with "it" itself.
 
+    Words are not told apart: the test of Ruby's shopping_cart.rb is ShoppingCartTest.
+
     >>> _bare("test_iterutils") == _bare("iterutils"), _bare("CommitTest") == _bare("Commit")
     (True, True)
+    >>> _bare("ShoppingCartTest") == _bare("shopping_cart") == _bare("shopping-cart.test")
+    True
     """
     bare = re.sub(_DECORATION, "", stem, flags=re.IGNORECASE).lower()
-    return bare if bare == stem.lower() else _bare(bare)
+    return bare.replace("_", "").replace("-", "") if bare == stem.lower() else _bare(bare)

@@ -43,6 +43,7 @@ _WORD = re.compile(r"\w+")
 _NUMBER = re.compile(r"(?<![A-Za-z0-9])\d+")
 _AT = re.compile(r"\s*at (?:async |new )?[\w.$<>]+ \(<anonymous>\)\s*$")  # a frame of JavaScript that has no place
 _GO_MARK = re.compile(r"\s*(?:=== |--- )")
+_GO_ENDS, _GO_EXIT = ("--- FAIL: ", "panic: ", "fatal error: ", ".go:"), "the test process exited inside this test"
 _NO_MESSAGE = re.compile(
     r"(?:assert(?:ion)?\s*(?:error|failed|false|not true)?|failed|failure|error|none|null|false)?\W*", re.I
 )
@@ -71,7 +72,7 @@ def read_failure(test: str, failure_type: str, message: str, text: str) -> Failu
     text = COLOUR.sub("", text)
     told = COLOUR.sub("", message).strip()
     if _NO_MESSAGE.fullmatch(told) or _TRACEBACK in told:  # gotestsum writes "Failed", Jest nothing, unittest too much
-        told = _message_in(text) or told
+        told = f"{_GO_EXIT * _is_without_end(text)}\n{_message_in(text)}".strip() or told
     elif told == COLLECTION:  # pytest has what failed in the text alone
         told = ": ".join(filter(None, (COLLECTION, *_message_in(text).strip().splitlines()[:1])))
     told = "\n".join(line.strip() for line in told.splitlines() if line.strip() and not _is_title(line, test))
@@ -103,6 +104,11 @@ def _message_in(text: str) -> str:
         return "\n".join(ends[-1:])
     before = [line for line in lines if line.strip() and not any(own.match(line) for own in (_FRAMES, _AT, _GO_MARK))]
     return "\n".join(before[:MAX_LINES])
+
+
+def _is_without_end(text: str) -> bool:
+    """Return whether a test of Go began and has no end, as after `os.Exit`: the Go command calls that failed."""
+    return text.lstrip().startswith("=== RUN ") and not any(end in text for end in _GO_ENDS)
 
 
 def _signature(test: str, failure_type: str, message: str, text: str) -> str:

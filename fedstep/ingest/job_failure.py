@@ -152,7 +152,11 @@ _BROKEN: tuple[tuple[str, str], ...] = (
 )
 # The time that GitHub, Jenkins and Cirrus write before a line.
 _CLOCK = re.compile(r"^(?:\d{4}-\d\d-\d\dT[\d:.]+Z|\[?\d\d:\d\d:\d\d(?:\.\d+)?\]?) ", re.MULTILINE)
-_EXIT_CODES = {124: "time limit", 137: "out of memory", 143: "runner lost"}
+_EXIT_CODES = {
+    124: "time limit",
+    137: "killed, out of memory or at a time limit",
+    143: "terminated, by a lost runner or a time limit",
+}
 _CRASHES = {
     132: "illegal instruction",
     134: "aborted",

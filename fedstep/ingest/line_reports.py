@@ -401,6 +401,7 @@ class GoHandler:
         self._running: dict[tuple[str, str], str] = {}  # package and test: the beginning of its output
         self._output: dict[str, str] = {}  # the same of a package
         self._attempts: Counter[tuple[str, str]] = Counter()
+        self._ended: set[tuple[str, str]] = set()  # attempts that wrote their result
         self._failed: set[str] = set()  # packages with a failed test
 
     def read_line(self, line: bytes) -> None:
@@ -432,6 +433,8 @@ class GoHandler:
     def _keep_output(self, package: str, test: str, text: str) -> None:
         outputs: dict[Any, str] = self._running if test else self._output
         key = (package, test) if test else package
+        if test and text.lstrip().startswith("--- "):
+            self._ended.add((package, test))
         if (not test or key in outputs) and not GO_FRAME.match(text):
             kept = outputs.get(key, "")
             if len(kept) < MAX_TEXT:
@@ -444,8 +447,11 @@ class GoHandler:
         if outcome == FAILED:
             self._failed.add(package)
             failure_type = failure_word(GO_PLACE.sub("", output.lstrip()))
+        if outcome == FAILED and (package, test) not in self._ended:
+            output = f"=== RUN   {test}\n{output}"  # without an end, as gotestsum writes it
+        self._ended.discard((package, test))
         attempt = self._attempts[package, test]
-        text = output if failure_type else ""
+        text = output if failure_type or output.startswith("=== RUN") else ""
         self._collector.add(package, test, outcome, seconds, failure_type, attempt=attempt, text=text)
 
     def _finish_package(self, package: str, has_failed: bool) -> None:

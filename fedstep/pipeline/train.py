@@ -332,7 +332,7 @@ def measure_duration(ci: CiRun, mark: StartMark | None, reports: Reports, end: f
             return Duration(seconds - own if 0 < own < seconds else seconds, source)
         return Unavailable(f"the job is said to have started {seconds:.0f} s ago; one of the clocks is wrong")
     total = sum(run.seconds for run in reports.tests if run.seconds > 0)
-    return Duration(total, "tests") if total > 0 else Unavailable("no job start is known and the reports have no times")
+    return Duration(total, "tests") if total > 0 else Unavailable("no job start is known, and its tests tell no time")
 
 
 def context_at(ci: CiRun, change: Change | Unavailable, duration: Duration | Unavailable, now: float) -> BuildContext:

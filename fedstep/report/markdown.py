@@ -14,6 +14,7 @@ from fedstep.report.wording import (
     AS_ABOVE,
     TOO_VARIABLE,
     ReasonPhrase,
+    compare_time,
     count_failures,
     describe_change,
     describe_flaky_count,
@@ -33,7 +34,6 @@ from fedstep.report.wording import (
     format_learning,
     format_model,
     format_time,
-    is_inside,
     is_too_variable,
     name_no_failure,
     name_subject,
@@ -275,8 +275,9 @@ def _comparison(duration: Duration | Unavailable, expected: Interval | Unavailab
     if isinstance(duration, Unavailable) or isinstance(expected, Unavailable):
         yield f"The build's time was not compared: {prose(missing.reason) if missing else ''}"
         return
-    inside = "inside" if is_inside(expected, duration.seconds) else "**outside**"
-    told = f"{inside} what was {TOO_VARIABLE}" if is_too_variable(expected) else inside
+    place = compare_time(expected, duration.seconds)
+    place = f"**{place}**" if place in ("below", "above") else place
+    told = f"{place} what was {TOO_VARIABLE}" if is_too_variable(expected) else place
     cells = {
         "actual": span(duration.seconds),
         "expected": span(expected.seconds),

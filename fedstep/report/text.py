@@ -13,6 +13,7 @@ from fedstep.report.wording import (
     STATUS,
     TOO_VARIABLE,
     ReasonPhrase,
+    compare_time,
     count_failures,
     describe_change,
     describe_flaky_count,
@@ -31,7 +32,6 @@ from fedstep.report.wording import (
     format_learning,
     format_model,
     format_time,
-    is_inside,
     is_too_variable,
     name_no_failure,
     name_subject,
@@ -242,10 +242,10 @@ def _actual(duration: Duration | Unavailable, expected: Interval | Unavailable) 
         return f"time not known: {visible(duration.reason)}"
     if isinstance(expected, Unavailable):
         return f"{format_time(*duration)}, not predicted: {visible(expected.reason)}"
-    inside = "inside" if is_inside(expected, duration.seconds) else "outside"
     told = f", which was {TOO_VARIABLE}" if is_too_variable(expected) else ""
     interval = spread(expected.low, expected.high)
-    return f"{format_time(*duration)}, {inside} the expected {interval}{told}{_jenkins(expected)}"
+    place = compare_time(expected, duration.seconds)
+    return f"{format_time(*duration)}, {place} the expected {interval}{told}{_jenkins(expected)}"
 
 
 def _exchange(training: TrainReport) -> str:

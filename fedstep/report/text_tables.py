@@ -145,7 +145,7 @@ def _jenkins(file: FileReading) -> Iterator[str]:
     if theirs is UNREADABLE:
         why = "it cannot parse the file, and makes a failed test of that"
     elif theirs.tests == file.cases > ours.tests:
-        why = f"it counts each of {file.cases:,} attempts"
+        why = f"it counts each of {file.cases:,} cases, also several of one test"
     elif theirs.tests < ours.tests:
         why = "it drops a suite that repeats the name and time of another"
     else:

@@ -100,7 +100,7 @@ _ROUND: Mapping[str, Mapping[str, str]] = {
 
 CHOICES: Mapping[str, Mapping[str, str]] = {
     "change": {
-        "itself": "this change touches the test itself",
+        "itself": "this change touches the test or what it tests",
         "near": "this change touches files near it",
         "build-file": "this change touches a build file",
         "elsewhere": "this change touches other files only",
@@ -702,10 +702,20 @@ TOO_VARIABLE = "too variable to tell"
 WIDEST = 4.0  # upper over lower end of an interval that is of use
 
 
-def is_inside(expected: Interval, seconds: float) -> bool:
-    """Return whether a time lies in the interval, as a reader sees both: "3.8 s, outside 3.8 s - 14 s" is nonsense."""
+UNNOTICED_SECONDS, UNNOTICED_SHARE = 0.1, 0.05  # beyond an end of the interval; nobody looks for the cause of less
+
+
+def compare_time(expected: Interval, seconds: float) -> str:
+    """Return where a time lies: inside the interval, below or above it, or "just" so.
+
+    As a reader sees both: "3.8 s, above 3.8 s - 14 s" is nonsense, and a build of 30 ms is not slow beside 26 ms.
+    """
     is_end = span(seconds) in (span(expected.low), span(expected.high))
-    return expected.low <= seconds <= expected.high or is_end
+    if expected.low <= seconds <= expected.high or is_end:
+        return "inside"
+    end, side = (expected.low, "below") if seconds < expected.low else (expected.high, "above")
+    is_near = abs(seconds - end) < max(UNNOTICED_SECONDS, UNNOTICED_SHARE * end)
+    return f"just {side}" if is_near else side
 
 
 def is_too_variable(expected: Interval) -> bool:
@@ -765,8 +775,10 @@ MOST_NAMED = 3  # places or tests of a list in a sentence
 def describe_not_run(not_run: NotRun) -> str:
     """Say which known tests a build does not have, "" where none is missing.
 
-    >>> describe_not_run(NotRun(("a#x", "a#y", "b#x"), ("tests.a",), 9, 2)), describe_not_run(NotRun(("a#x",), (), 9))
-    ('3 of 9 known tests: 2 of tests.a, which could not be loaded', '1 test that ran in the build before: a#x')
+    >>> describe_not_run(NotRun(("a#x", "a#y", "b#x"), ("tests.a",), 9, 2))
+    '3 of 9 known tests: 2 of tests.a, which could not be loaded, and 1 more'
+    >>> describe_not_run(NotRun(("a#x",), (), 9))
+    '1 test that ran in the build before: a#x'
     """
     if not not_run.tests:
         return ""
@@ -775,7 +787,9 @@ def describe_not_run(not_run: NotRun) -> str:
     named = f"{', '.join(visible(name, 200) for name in names[:MOST_NAMED])}{more}"
     if not_run.places:
         told = f"{len(not_run.tests):,} of {count(not_run.known, 'known test')}"
-        return f"{told}: {not_run.unloaded:,} of {named}, which could not be loaded"
+        others = len(not_run.tests) - not_run.unloaded
+        rest = f", and {others:,} more" if others else ""
+        return f"{told}: {not_run.unloaded:,} of {named}, which could not be loaded{rest}"
     return f"{count(len(not_run.tests), 'test')} that ran in the build before: {named}"
 
 

@@ -59,7 +59,7 @@ CASES = {
     "new": Case("test_added", FLAKED, {}, False, "1 in tests without history"),
     "new and muted": Case("test_added", FAILED, {}, False, "1 in tests without history", muted="test_*"),
     "infrastructure": Case("test_sleeps", "", {"FEDSTEP_LOG": "job.log"}, False, "infrastructure: runner lost"),
-    "killed": Case("test_sleeps", "", {"FEDSTEP_EXIT_CODE": "137"}, False, "infrastructure: out of memory"),
+    "killed": Case("test_sleeps", "", {"FEDSTEP_EXIT_CODE": "137"}, False, "infrastructure: killed"),
 }
 EVERY_CASE = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 IN_FULL = CASES.keys() - {"failing", "muted", "known flake"}  # GitLab and pytest have every case on every run

@@ -103,6 +103,7 @@ class TestOutcomes:
         assert outcome(job) == "passed"
         assert outcome(job.with_env(FEDSTEP_CI_OUTCOME="failure")) == "failed"
         assert outcome(job.with_env(FEDSTEP_CI_OUTCOME="failure"), "--outcome", "unstable") == "unstable"
+        assert [outcome(job, "--exit-code", code) for code in ("0", "1", "-9")] == ["passed", "failed", "failed"]
 
     def test_two_jobs_at_once_both_count(self, job):
         report = job.report(CASES)

@@ -38,6 +38,28 @@ CASES = [
     ("Cart adds up#when empty", "src/cart.js", "elsewhere"),
     ("BarTest#works", "Makefile", "build-file"),
     ("#works", ".gitignore", "elsewhere"),
+    # Go: the import path of a package begins with that of its module, which no report tells
+    ("github.com/acme/shop/pkg/cart#TestAdds", "pkg/cart/price.go", "near"),
+    ("github.com/acme/shop/pkg/cart#TestAdds", "pkg/cart/cart.go", "itself"),
+    ("github.com/acme/shop/pkg/cart#TestAdds", "pkg/till/price.go", "elsewhere"),
+    ("shop/pkg/cart#TestAdds", "pkg/cart/testdata/a.txt", "elsewhere"),
+    ("github.com/acme/shop#TestAdds", "price.go", "near"),
+    ("gopkg.in/shop.v3#TestAdds", "price.go", "near"),
+    ("github.com/acme/shop/v2#TestAdds", "price.go", "near"),
+    ("github.com/acme/shop/pkg/cart#TestAdds", "price.go", "elsewhere"),
+    ("github.com/acme/shop#TestAdds", "README.md", "elsewhere"),
+    ("src/cart.test.js#adds up", "main.go", "elsewhere"),
+    # Rust: the module is in the name of the test
+    ("shop#cart::tests::adds", "src/cart.rs", "itself"),
+    ("shop#arch::all::twoway::tests::finds", "src/arch/all/twoway.rs", "itself"),
+    ("shop#arch::all::twoway::tests::finds", "src/arch/all/other.rs", "near"),
+    ("shop#cart::tests::adds", "src/till.rs", "elsewhere"),
+    ("shop::checkout#pays", "tests/checkout.rs", "itself"),
+    ("Rack::Utils#Rack::Utils escapes", "lib/rack.rb", "elsewhere"),
+    # Ruby and Elixir: files have underscores where classes have capitals
+    ("ShoppingCartTest#test_adds", "app/models/shopping_cart.rb", "itself"),
+    ("Shop::ShoppingCart#test_adds", "lib/shop/shopping_cart.rb", "itself"),
+    ("Elixir.Shop.ShoppingCartTest#test adds", "test/shop/shopping_cart_test.exs", "itself"),
 ]
 
 

@@ -142,6 +142,22 @@ class TestMessage:
         text = 'Traceback (most recent call last):\n  File "a.py", line 1, in f\n    g()\nValueError: no'
         assert read_failure("a#b", "ValueError", "", text).message == "ValueError: no"
 
+    @pytest.mark.parametrize(
+        ("text", "told"),
+        [
+            ("=== RUN   TestA\n", "the test process exited inside this test"),
+            (
+                "=== RUN   TestA\n=== PAUSE TestA\n=== CONT  TestA\nbye\n",
+                "the test process exited inside this test\nbye",
+            ),
+            ("=== RUN   TestA\n--- FAIL: TestA (0.00s)\n", "Failed"),
+            ("=== RUN   TestA\npanic: boom\n", "panic: boom"),
+        ],
+    )
+    def test_a_go_test_without_an_end_says_so(self, text: str, told: str) -> None:
+        """After os.Exit, gotestsum says only "Failed", and the tests after it are missing."""
+        assert read_failure("example.com/gox#TestA", "", "Failed", text).message == told
+
     def test_go_has_it_in_the_text(self) -> None:
         """gotestsum's attribute is `Failed` for every test."""
         assert read_failure(

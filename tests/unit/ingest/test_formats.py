@@ -119,6 +119,19 @@ class TestCrashedRuns:
         assert _outcomes(reports) == {"p#TestExits": "f"}
         assert reports.tests[0].failure_type == "panic"
 
+    @pytest.mark.parametrize(
+        ("output", "told"),
+        [("=== RUN   TestA\n", "the test process exited inside this test"), ("--- FAIL: TestA (0.00s)\n", "")],
+    )
+    def test_a_go_test_that_exits_says_so(self, output: str, told: str) -> None:
+        """Go itself ends the test with "fail", and writes nothing after os.Exit."""
+        events = [
+            {"Action": "run", "Package": "p", "Test": "TestA"},
+            {"Action": "output", "Package": "p", "Test": "TestA", "Output": output},
+            {"Action": "fail", "Package": "p", "Test": "TestA"},
+        ]
+        assert _read_text("\n".join(map(json.dumps, events))).tests[0].message == told
+
 
 class TestAttempts:
     @pytest.mark.parametrize(

@@ -291,8 +291,8 @@ class TestCauses:
             (-11, CODE, "crash: exit code 139, segmentation fault"),
             (134, CODE, "crash: exit code 134, aborted"),
             (-1073741819, CODE, "crash: exit code 3221225477, access violation"),
-            (137, INFRASTRUCTURE, "out of memory: exit code 137"),
-            (-9, INFRASTRUCTURE, "out of memory: exit code 137"),
+            (137, INFRASTRUCTURE, "killed, out of memory or at a time limit: exit code 137"),
+            (-9, INFRASTRUCTURE, "killed, out of memory or at a time limit: exit code 137"),
         ],
     )
     @pytest.mark.parametrize("reports", [Reports(), FAILED], ids=["no report", "a part of one"])

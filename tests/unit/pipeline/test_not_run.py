@@ -66,7 +66,7 @@ class TestNotRun:
     def test_tests_of_an_interrupted_run_are_counted_too(self) -> None:
         """By default pytest runs no test where one module cannot be imported."""
         found = find_not_run(reports(failed="a#<init>"), history("a#x", "b#y", "b#z"), CI, is_part=False)
-        assert describe_not_run(found) == "3 of 3 known tests: 1 of a, which could not be loaded"
+        assert describe_not_run(found) == "3 of 3 known tests: 1 of a, which could not be loaded, and 2 more"
 
     def test_a_module_that_is_skipped_is_not_missed(self) -> None:
         found = find_not_run(reports("b#y", skipped="a#<init>"), history("a#x", "b#y"), CI, is_part=False)

@@ -65,7 +65,7 @@ class TestAnnotations:
         assert properties["file"] == "src/test/java/com/acme/cart/CartTest.java"
         assert properties["line"] == "88"
         assert properties["title"] == "Likely a regression (4 % flaky)"
-        assert message.startswith("com.acme.cart.CartTest#totals (- this change touches the test itself;")
+        assert message.startswith("com.acme.cart.CartTest#totals (- this change touches the test or what it tests;")
 
     def test_a_path_with_colons_and_commas_reads_back(self) -> None:
         line = failure_annotations((FailureVerdict("a", 0.5, file="a,b:c%41.py", line=3),))

@@ -21,10 +21,10 @@ from fedstep.report.wording import (
     FLAKY_FROM,
     FLAKY_RUNS,
     LAST_OF_BRANCH,
+    compare_time,
     describe_group,
     format_interval,
     format_jenkins,
-    is_inside,
     rank_causes,
     rank_suspicions,
 )
@@ -39,10 +39,25 @@ def test_likely_means_what_the_model_counts() -> None:
     assert (schema().tasks["flaky"].horizon, WORTH_NAMING) == (FLAKY_RUNS, FLAKY_FROM)
 
 
-def test_a_time_that_reads_as_the_end_is_inside() -> None:
+@pytest.mark.parametrize(
+    ("seconds", "place"),
+    [
+        (3.8123, "inside"),
+        (3.8001, "inside"),
+        (3.7, "just below"),
+        (3.6, "below"),
+        (14.6, "just above"),
+        (22.0, "above"),
+    ],
+)
+def test_a_time_is_told_as_a_reader_sees_it(seconds: float, place: str) -> None:
     """'3.8 s, outside the expected 3.8 s - 14 s' was read as a mistake."""
-    assert is_inside(Interval(9.0, 3.8123, 14.0), 3.8001)
-    assert not is_inside(Interval(9.0, 3.8123, 14.0), 3.7)
+    assert compare_time(Interval(9.0, 3.8123, 14.0), seconds) == place
+
+
+def test_a_few_milliseconds_more_are_not_slow() -> None:
+    """'30 ms of tests, outside the expected 4.8 ms - 26 ms' was told of Go's tests, build after build."""
+    assert compare_time(Interval(0.01, 0.0048, 0.026), 0.030) == "just above"
 
 
 class TestReasons:
@@ -281,7 +296,7 @@ class TestPhrases:
         [
             ("runs-since-failure=3", "test", "last failed 3 runs ago"),
             ("runs-since-flip=2", "test", "last flipped 2 runs ago"),
-            ("change=itself", "test", "this change touches the test itself"),
+            ("change=itself", "test", "this change touches the test or what it tests"),
             ("failure-kind=timeout", "test", "it ran out of time"),
             ("classmates-flip-rate=0.02", "test", "tests of its class flip in 2 % of runs"),
             ("seconds-ratio=1", "test", "took 2.7 × its usual time"),

@@ -55,7 +55,7 @@ class TestTable:
         ran = samples.run("reports", "reports/gradle-retry.xml", "reports/ant.xml", "reports/truncated.xml")
         said = " ".join(ran.out.partition("Jenkins counts otherwise:")[2].partition("Repaired:")[0].split())
         assert (
-            "reports/gradle-retry.xml: 6 tests, 3 failed, 1 skipped; it counts each of 6 cases, also several of one test"
+            "gradle-retry.xml: 6 tests, 3 failed, 1 skipped; it counts each of 6 cases, also several of one test"
             in said
         )
         assert "reports/truncated.xml: 1 test, 1 failed, 0 skipped; it cannot parse the file" in said

@@ -17,6 +17,8 @@ _PAYLOAD_LIMIT = 30 * 1024 * 1024  # characters; GitHub cuts webhook payloads at
 _YEAR_2000, _YEAR_2100 = 946_684_800.0, 4_102_444_800.0
 # A merge queue names its branches after the pull request and commit: each occurs once.
 MERGE_QUEUE = re.compile(r"(gh-readonly-queue/.+)/pr-\d+-[0-9a-f]+$")
+# How systems that tell no event name the branch of a pull request, after the refs of the code hosts.
+_PULL_BRANCH = re.compile(r"(?:refs/)?(?:pull|pulls|pull-requests|merge-requests)/\d+(?:/|$)")
 _NEVER = ("", "false", "0", "no", "none", "null")
 _LOCAL = CiVendor(name="local", marks=(), run=())
 _SYSTEMS = {
@@ -154,8 +156,11 @@ def _event(env: Mapping[str, str], vendor: CiVendor, word: str) -> str:
             return "schedule"
         if _first(env, vendor.tag) or _first(env, vendor.ref_type) == "tag":
             return "tag"
-        if any(_text(env, name).startswith("refs/tags/") for name in vendor.branch):
+        branch = _first(env, FEDSTEP_VARIABLES.branch + vendor.branch)
+        if branch.startswith("refs/tags/"):
             return "tag"
+        if not word and _PULL_BRANCH.match(branch):
+            return "pull_request"
     return EVENTS.get(word.lower(), "other") if word else ""
 
 

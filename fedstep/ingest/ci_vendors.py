@@ -13,7 +13,7 @@ variables), support.atlassian.com (Bitbucket Pipelines, variables and secrets), 
 build parameters), docs.drone.io/pipeline/environment/reference, woodpecker-ci.org/docs/usage/environment,
 appveyor.com/docs/environment-variables, confluence.atlassian.com (Bamboo variables), docs.aws.amazon.com/codebuild
 (environment variables in build environments), docs.semaphoreci.com (environment variables), cirrus-ci.org (writing
-tasks).
+tasks), codefresh.io (variables in pipelines), docs.cloud.google.com/build (substituting variable values).
 """
 
 from typing import NamedTuple
@@ -256,6 +256,7 @@ VENDORS = (
         run=("TEAMCITY_PROJECT_NAME", "TEAMCITY_BUILDCONF_NAME", "BUILD_NUMBER"),
         job=("TEAMCITY_BUILDCONF_NAME",),
         commit=("BUILD_VCS_NUMBER",),
+        tells_forks=False,
         deeper="set the parameter teamcity.git.shallowClone=false",
     ),
     CiVendor(
@@ -383,6 +384,35 @@ VENDORS = (
         os=("CIRRUS_OS",),
         tells_forks=False,
         deeper="remove CIRRUS_CLONE_DEPTH",
+    ),
+    CiVendor(
+        name="codefresh",
+        marks=("CF_BUILD_ID",),
+        run=("CF_BUILD_ID",),
+        attempt=("CF_CURRENT_ATTEMPT",),
+        job=("CF_PIPELINE_NAME",),
+        cell=("CF_STEP_NAME",),
+        branch=("CF_BRANCH",),
+        base_branch=("CF_PULL_REQUEST_TARGET",),
+        event=("CF_BUILD_TRIGGER",),
+        pull_request=("CF_PULL_REQUEST_NUMBER", "CF_PULL_REQUEST_ID"),
+        tag=("CF_RELEASE_TAG",),
+        commit=("CF_REVISION",),
+        tells_forks=False,  # CF_PULL_REQUEST_IS_FORK is that of GitHub alone
+        deeper="set depth on the git-clone step to more than the branch has commits",
+    ),
+    CiVendor(
+        name="cloudbuild",  # all but the mark are set where automapSubstitutions or `env` maps them
+        marks=("BUILDER_OUTPUT",),
+        run=("BUILD_ID",),
+        job=("TRIGGER_NAME",),
+        branch=("_HEAD_BRANCH", "BRANCH_NAME"),
+        base_branch=("_BASE_BRANCH",),
+        pull_request=("_PR_NUMBER",),
+        tag=("TAG_NAME",),
+        commit=("COMMIT_SHA", "REVISION_ID"),
+        tells_forks=False,
+        deeper="add a step that runs git fetch --unshallow",
     ),
     CiVendor(name="tekton", marks=("TEKTON_POD",), run=("TEKTON_POD",)),  # set by pipeline/context.py
     CiVendor(name="generic", marks=("CI",), run=()),  # any other; stays last

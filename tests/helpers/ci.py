@@ -221,6 +221,22 @@ CIRRUS = {
     "CIRRUS_CRON": "nightly",
     "CIRRUS_OS": "darwin",
 }
+CODEFRESH = {
+    "CF_BUILD_ID": "65a1",
+    "CF_CURRENT_ATTEMPT": "1",
+    "CF_PIPELINE_NAME": "shop/test",
+    "CF_STEP_NAME": "unit",
+    "CF_BRANCH": "main",
+    "CF_BUILD_TRIGGER": "webhook",
+    "CF_REVISION": SHA,
+}
+CLOUD_BUILD = {
+    "BUILDER_OUTPUT": "/builder/outputs",
+    "BUILD_ID": "b1",
+    "TRIGGER_NAME": "test",
+    "BRANCH_NAME": "main",
+    "COMMIT_SHA": SHA,
+}
 # What each system sets for a pull request from topic into main of the same repository.
 PULL_REQUESTS = {
     "github": GITHUB_PR,
@@ -295,4 +311,7 @@ PULL_REQUESTS = {
     "cirrus": CIRRUS
     | {"CIRRUS_CRON": "", "CIRRUS_BRANCH": "pull/5", "CIRRUS_PR": "5", "CIRRUS_BASE_BRANCH": "main"}
     | {"CIRRUS_BASE_SHA": OLD},
+    "codefresh": CODEFRESH | {"CF_BRANCH": "topic", "CF_PULL_REQUEST_NUMBER": "5", "CF_PULL_REQUEST_TARGET": "main"},
+    "cloudbuild": CLOUD_BUILD
+    | {"BRANCH_NAME": "main", "_HEAD_BRANCH": "topic", "_BASE_BRANCH": "main", "_PR_NUMBER": "5"},
 }

@@ -15,7 +15,9 @@ from tests.helpers.ci import (
     BUILDKITE,
     CIRCLE,
     CIRRUS,
+    CLOUD_BUILD,
     CODEBUILD,
+    CODEFRESH,
     DRONE,
     FORK_PAYLOAD,
     GITHUB,
@@ -34,6 +36,9 @@ from tests.helpers.ci import (
     WOODPECKER,
     ZEROS,
 )
+
+# Systems that do not tell whether a pull request is one of a fork.
+NO_FORKS = ("drone", "woodpecker", "bamboo", "codebuild", "cirrus", "codefresh", "cloudbuild")
 
 
 class Pushed(TypedDict):
@@ -179,6 +184,9 @@ class TestVendors:
                 ),
             ),
             (CIRRUS, CiRun("cirrus", "7/8", 1, "test", branch="main", event="schedule", commit=SHA, os="macos")),
+            (CODEFRESH, CiRun("codefresh", "65a1", 1, "shop/test", "unit", **PUSHED)),
+            (CLOUD_BUILD, CiRun("cloudbuild", "b1", 1, "test", branch="main", commit=SHA)),
+            ({"BUILDER_OUTPUT": "/builder/outputs"}, CiRun("cloudbuild")),
             ({"CI": "true"}, CiRun("generic")),
             ({"FEDSTEP_CI_RUN": "r"}, CiRun("generic", "r")),
             ({}, CiRun("local")),
@@ -283,7 +291,25 @@ class TestBranchesAndEvents:
             "cirrus": OLD,
         }
         assert ci.commit_before == told.get(vendor, "")
-        assert ci.untrusted == (vendor in ("drone", "woodpecker", "bamboo", "codebuild", "cirrus"))
+        assert ci.untrusted == (vendor in NO_FORKS)
+
+    @pytest.mark.parametrize(
+        ("branch", "event"),
+        [
+            ("pull/7", "pull_request"),
+            ("pull/7/merge", "pull_request"),
+            ("refs/pull/7/head", "pull_request"),
+            ("pull-requests/7", "pull_request"),
+            ("merge-requests/7", "pull_request"),
+            ("pull/request", ""),
+            ("feature/pull/7", ""),
+            ("main", ""),
+        ],
+    )
+    def test_the_branch_of_a_pull_request_tells_it(self, branch: str, event: str) -> None:
+        """TeamCity tells no event: what strangers propose was sent as the project's own."""
+        ci = read_ci(TEAMCITY | {"FEDSTEP_CI_BRANCH": branch})
+        assert (ci.event, ci.untrusted) == (event, event == "pull_request")
 
     def test_a_push_has_no_target(self) -> None:
         """Drone, AppVeyor and Semaphore name the branch itself as the target of a push."""
@@ -324,7 +350,7 @@ class TestBranchesAndEvents:
         """The samples have every system, and each names how to get a deeper clone."""
         names = {vendor.name for vendor in VENDORS} - {"generic"}
         assert names == {*PULL_REQUESTS, "teamcity", "tekton"}
-        assert len(names) == 17
+        assert len(names) == 19
 
 
 class TestTrust:

@@ -6,6 +6,7 @@ Import these names from `fedstep`. Nothing here prints or ends the process: what
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from fedstep.errors import InputError, UsageError
@@ -42,31 +43,20 @@ PULL_REQUEST = "a pull request's rows stay with it"
 Report = TypeVar("Report", Prediction, TriageReport, TrainReport)
 
 
+@dataclass(slots=True, eq=False)
 class Project:
-    """A repository, its history, and the CI job or developer's machine that it is checked out on.
+    """A repository, its history, and the CI job or developer's machine that it is checked out on: see `discover`.
 
     Methods return a report even if git, the history or the aggregator fails: `status` is then "degraded", `warnings`
     say what happened, and `problems` are the errors. Errors that are raised are mistakes of the caller.
     """
 
-    __slots__ = ("_clock", "_environment", "_new_transport", "folder", "history", "part")
-
-    def __init__(
-        self,
-        folder: str,
-        history: str,
-        part: str,
-        environment: Mapping[str, str],
-        clock: Callable[[], float],
-        new_transport: "TransportFactory | None",
-    ) -> None:
-        """Use `Project.discover` instead."""
-        self.folder = folder
-        self.history = history
-        self.part = part
-        self._environment = environment
-        self._clock = clock
-        self._new_transport = new_transport
+    folder: str
+    history: str
+    part: str
+    _environment: Mapping[str, str]
+    _clock: Callable[[], float]
+    _new_transport: "TransportFactory | None"
 
     @classmethod
     def discover(

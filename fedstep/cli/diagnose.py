@@ -4,7 +4,7 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
@@ -17,6 +17,7 @@ from fedstep.cli.options import (
     JUNIT,
     PART,
     STRICT,
+    NetworkOptions,
     aggregator_from,
     link_to,
     option,
@@ -51,11 +52,10 @@ def inspect(
     against: tuple[str, ...],
     audit: bool,
     every_coefficient: bool,
-    aggregator: str,
-    token: str,
     as_json: bool,
     history: str,
     part: str,
+    **network: Unpack[NetworkOptions],
 ) -> int:
     """Show the next or last update as it is sent, in words.
 
@@ -72,9 +72,9 @@ def inspect(
         record = past_updates(store)
         echo_result(record_json(record) if as_json else record_text(record))
         return 0
-    receiver = aggregator_from(aggregator, token)
+    receiver = aggregator_from(network)
     may_ask = receiver is None or receiver.confirmed
-    inspected_token = presented(token, aggregator, os.environ if may_ask else {})
+    inspected_token = presented(network["token"], network["aggregator"], os.environ if may_ask else {})
     inspection = inspection_of(store, last, inspected_token, (*against, *reports))
     echo_warnings(*inspection.warnings)
     echo_result(inspection_json(inspection) if as_json else inspection_text(inspection, every_coefficient))
@@ -121,16 +121,7 @@ def explain(test: str, html: str, as_json: bool, history: str, part: str) -> int
 @JSON
 @HISTORY
 @PART
-def doctor(
-    junit: tuple[str, ...],
-    aggregator: str,
-    token: str,
-    helper: str,
-    helper_token: str,
-    as_json: bool,
-    history: str,
-    part: str,
-) -> int:
+def doctor(junit: tuple[str, ...], as_json: bool, history: str, part: str, **network: Unpack[NetworkOptions]) -> int:
     """Check CI, git, test reports, history, aggregator, token, versions and clock; show a remedy for each problem.
 
     \b
@@ -142,14 +133,14 @@ def doctor(
     project = fedstep.Project.discover(history=history, part=part)
     context = project.context()
     link: AggregatorLink | Unavailable = Unavailable("no aggregator is configured")
-    checked = aggregator_from(aggregator, token, NETWORK_SECONDS, helper, helper_token)
+    checked = aggregator_from(network, NETWORK_SECONDS)
     if context.ci.untrusted:
         link = Unavailable("it is not asked: this run comes from a fork or Dependabot")
     elif checked:
         link = link_to(checked, time.time(), NETWORK_SECONDS)  # from now on, however long the start took
         link = replace(link, retry=replace(link.retry, waits=()))
     variables = option_variables(click.get_current_context().find_root().command)
-    shown = checked.token if checked else token
+    shown = checked.token if checked else network["token"]
     diagnosis = diagnose(context, junit, link, shown, _marked_start(context), os.environ, variables)
     echo_diagnosis(diagnosis, as_json)
     return int(bool(diagnosis.count_in(PROBLEM)))

@@ -8,12 +8,24 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
 import fedstep
-from fedstep.cli.options import FORMAT, HELPER, HISTORY, KEEP, NETWORK, PART, aggregator_from, combine, link_to, option
+from fedstep.cli.options import (
+    FORMAT,
+    HELPER,
+    HISTORY,
+    KEEP,
+    NETWORK,
+    PART,
+    NetworkOptions,
+    aggregator_from,
+    combine,
+    link_to,
+    option,
+)
 from fedstep.cli.output import echo_result, echo_warnings
 from fedstep.errors import AggregatorError, HistoryError, MissingExtra, UsageError
 from fedstep.history.git_sync import HistoryOverview, RefStatus, describe_ref, open_channel, summarize_history
@@ -304,14 +316,9 @@ def forget(
     yes: bool,
     dry_run: bool,
     pseudonym: str,
-    aggregator: str,
-    token: str,
-    timeout: float,
-    budget: float,
-    helper: str,
-    helper_token: str,
     history: str,
     part: str,
+    **network: Unpack[NetworkOptions],
 ) -> int:
     """Delete the history of this project, and ask the aggregator to delete what it holds of the project.
 
@@ -320,10 +327,10 @@ def forget(
     """
     project = fedstep.Project.discover(history=history, part=part)
     context = project.context()
-    receiver = aggregator_from(aggregator, token, timeout, helper, helper_token)
+    receiver, budget = aggregator_from(network), network["budget"]
     if receiver:  # first: an unusable URL is reported before anything is deleted
         link_to(receiver, context.now, budget)
-    urls = tuple(filter(None, (aggregator, helper))) if aggregator else ()
+    urls = tuple(filter(None, (network["aggregator"], network["helper"]))) if network["aggregator"] else ()
     local = () if pseudonym else list_deletions(context, remote)
     _check_request(context, pseudonym, urls)
     deletions = (*local, *(f"what {url} holds of this project" for url in urls))

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable
 from functools import reduce
-from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Required, TypedDict, TypeVar, Unpack
 
 import click
 from click.core import ParameterSource
@@ -183,10 +183,19 @@ STORE = option(
 )
 
 
-def aggregator_from(
-    url: str, token: str = "", timeout: float = 10.0, helper: str = "", helper_token: str = ""
-) -> "Aggregator | None":
-    """Return the aggregator that the options describe, None without a URL.
+class NetworkOptions(TypedDict, total=False):
+    """The options of NETWORK and HELPER, as click passes them on; a command may have only some of them."""
+
+    aggregator: Required[str]
+    token: Required[str]
+    timeout: float
+    budget: float
+    helper: str
+    helper_token: str
+
+
+def aggregator_from(given: NetworkOptions, timeout: float = 10.0) -> "Aggregator | None":
+    """Return the aggregator that the options describe, None without a URL; `timeout` stands in where none is given.
 
     A token is left out where only a file of the repository names its address.
     """
@@ -194,14 +203,15 @@ def aggregator_from(
     from fedstep.federation.ci_token import can_request_token
     from fedstep.federation.trust import no_job_token
 
+    url, helper = given["aggregator"], given.get("helper", "")
     if not url:
         return None
-    own = _secret_for("aggregator", url, "token", token)
-    other = _secret_for("helper", helper, "helper_token", helper_token)
+    own = _secret_for("aggregator", url, "token", given["token"])
+    other = _secret_for("helper", helper, "helper_token", given.get("helper_token", ""))
     confirmed = own.confirmed and other.confirmed
     job = "" if confirmed or own.token or not can_request_token(os.environ) else no_job_token(url)
     notices = tuple(dict.fromkeys(filter(None, (own.withheld, other.withheld, job))))
-    return Aggregator(url, own.token, timeout, helper, other.token, confirmed, notices)
+    return Aggregator(url, own.token, given.get("timeout", timeout), helper, other.token, confirmed, notices)
 
 
 def _secret_for(name: str, url: str, token_name: str, token: str) -> "Secret":

@@ -27,45 +27,24 @@ Timed = TypeVar("Timed", Prediction, TrainReport)
 def render(report: Report, output_format: str, host: "CodeHost | None" = None) -> str:
     """Return the report as text, json or markdown, whose commits are linked to `host`."""
     if output_format == "markdown":
-        return _as_markdown(report, host)
-    return _as_json(report) if output_format == "json" else _as_text(report)
+        from fedstep.ingest.code_host import NO_CODE_HOST
+        from fedstep.report.markdown import prediction_markdown, training_markdown, triage_markdown
 
+        host = host or NO_CODE_HOST
+        if isinstance(report, Prediction):
+            return prediction_markdown(report)
+        return triage_markdown(report, host) if isinstance(report, TriageReport) else training_markdown(report, host)
+    if output_format == "json":
+        from fedstep.report.json import prediction_json, training_json, triage_json
 
-def _as_text(report: Report) -> str:
+        if isinstance(report, Prediction):
+            return prediction_json(report)
+        return triage_json(report) if isinstance(report, TriageReport) else training_json(report)
     from fedstep.report.text import prediction_text, training_text, triage_text
 
-    match report:
-        case Prediction():
-            return prediction_text(report)
-        case TriageReport():
-            return triage_text(report)
-        case TrainReport():
-            return training_text(report)
-
-
-def _as_json(report: Report) -> str:
-    from fedstep.report.json import prediction_json, training_json, triage_json
-
-    match report:
-        case Prediction():
-            return prediction_json(report)
-        case TriageReport():
-            return triage_json(report)
-        case TrainReport():
-            return training_json(report)
-
-
-def _as_markdown(report: Report, host: "CodeHost | None") -> str:
-    from fedstep.ingest.code_host import NO_CODE_HOST
-    from fedstep.report.markdown import prediction_markdown, training_markdown, triage_markdown
-
-    match report:
-        case Prediction():
-            return prediction_markdown(report)
-        case TriageReport():
-            return triage_markdown(report, host or NO_CODE_HOST)
-        case TrainReport():
-            return training_markdown(report, host or NO_CODE_HOST)
+    if isinstance(report, Prediction):
+        return prediction_text(report)
+    return triage_text(report) if isinstance(report, TriageReport) else training_text(report)
 
 
 def echo_diagnosis(diagnosis: Diagnosis, as_json: bool) -> None:

@@ -22,6 +22,7 @@ from fedstep.cli.options import (
     REPORTS,
     RULES,
     STRICT,
+    NetworkOptions,
     aggregator_from,
     link_to,
     option,
@@ -76,12 +77,6 @@ if TYPE_CHECKING:
 def train(
     junit: tuple[str, ...],
     allow_stale: bool,
-    aggregator: str,
-    token: str,
-    timeout: float,
-    budget: float,
-    helper: str,
-    helper_token: str,
     history: str,
     part: str,
     keep: int,
@@ -92,6 +87,7 @@ def train(
     jenkins_estimate: bool,
     output_format: str,
     strict: bool,
+    **network: Unpack[NetworkOptions],
 ) -> int:
     """Record the build that just ran, learn from it, and exchange coefficients with the aggregator.
 
@@ -103,17 +99,18 @@ def train(
     try:
         report = project.train(
             junit,
-            aggregator=aggregator_from(aggregator, token, timeout, helper, helper_token),
+            aggregator=aggregator_from(network),
             outcome=_outcome(outcome, exit_code),
             keep=keep,
-            budget=budget,
+            budget=network["budget"],
             allow_stale=allow_stale,
             plan=read_plan(plan),
             index=index,
         )
     except HistoryError as error:
         return _finish_without_history(context, error, strict)
-    return finish(with_estimate(report) if jenkins_estimate else report, context, output_format, strict, budget)
+    shown = with_estimate(report) if jenkins_estimate else report
+    return finish(shown, context, output_format, strict, network["budget"])
 
 
 @click.command()
@@ -219,17 +216,7 @@ def _finish_without_history(context: "RunContext", error: HistoryError, strict: 
 @PART
 @HISTORY
 @STRICT
-def push(
-    aggregator: str,
-    token: str,
-    timeout: float,
-    budget: float,
-    helper: str,
-    helper_token: str,
-    part: str,
-    history: str,
-    strict: bool,
-) -> int:
+def push(part: str, history: str, strict: bool, **network: Unpack[NetworkOptions]) -> int:
     """Send the updates in the outbox to the aggregator.
 
     \b
@@ -242,12 +229,12 @@ def push(
     context = project.context()
     if _is_untrusted(context):
         return 0
-    receiver = required(aggregator_from(aggregator, token, timeout, helper, helper_token))
+    receiver = required(aggregator_from(network))
     planted = committed_history_problems(context)
     if planted:
         echo_warnings(*map(str, planted))
         return exit_code(strict, planted)
-    delivery = push_pending(context.store, link_to(receiver, context.now, budget))
+    delivery = push_pending(context.store, link_to(receiver, context.now, network["budget"]))
     problems = (*delivery.failures, *delivery.refused, *map(HistoryError, delivery.warnings))
     echo_warnings(*map(str, problems))
     echo_result(f"{len(delivery.sent)} sent, {len(delivery.refused)} refused, {delivery.waiting} waiting\n")
@@ -259,7 +246,7 @@ def push(
 @PART
 @HISTORY
 @STRICT
-def pull(aggregator: str, token: str, timeout: float, budget: float, part: str, history: str, strict: bool) -> int:
+def pull(part: str, history: str, strict: bool, **network: Unpack[NetworkOptions]) -> int:
     """Fetch the newest model from the aggregator, if it is newer than the local copy.
 
     \b
@@ -272,8 +259,7 @@ def pull(aggregator: str, token: str, timeout: float, budget: float, part: str, 
     context = project.context()
     if _is_untrusted(context):
         return 0
-    source = required(aggregator_from(aggregator, token, timeout))
-    link = link_to(source, context.now, budget)
+    link = link_to(required(aggregator_from(network)), context.now, network["budget"])
     try:
         context.store.prepare()
         cached = pull_model(context.store, link, context.now)

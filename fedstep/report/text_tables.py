@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import fsum, isnan
+from typing import NamedTuple
 
 from fedstep.ingest.jenkins_compat import UNREADABLE
 from fedstep.ingest.junit import FileReading
-from fedstep.report.json import _written as written
+from fedstep.report.json import encode_json
 from fedstep.report.markdown import code, more, table
 from fedstep.report.markdown import page as markdown_page
-from fedstep.report.text import WIDTH, join_lines, wrap
+from fedstep.report.text import WIDTH, join_lines, pad, wrap
 from fedstep.report.units import columns, count, shorten, span, visible
 from fedstep.results import PROBLEM, WARNING, Diagnosis, DiagnosticCheck
 from fedstep.types import Dropped, Outcome, TestRun, Unavailable
@@ -51,8 +52,7 @@ class ReportSurvey:
     tests: tuple[TestRun, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Counts:
+class _Counts(NamedTuple):
     tests: int
     passed: int
     failed: int
@@ -86,7 +86,7 @@ def survey_markdown(survey: ReportSurvey) -> str:
 def survey_json(survey: ReportSurvey) -> str:
     """Return one JSON object; lines end with a newline."""
     total = _json_counts(_counts(survey.tests))
-    return written({"files": [_json_file(file) for file in survey.files], "total": total})
+    return encode_json({"files": [_json_file(file) for file in survey.files], "total": total})
 
 
 def _rows(files: Sequence[FileReading]) -> Iterator[tuple[str, ...]]:
@@ -104,8 +104,8 @@ def _total(survey: ReportSurvey) -> tuple[str, ...]:
 
 
 def _numbers(counts: _Counts) -> tuple[str, ...]:
-    whole = (counts.tests, counts.passed, counts.failed, counts.skipped, counts.flaky)
-    return (*(f"{number:,}" for number in whole), span(counts.seconds))
+    *numbers, seconds = counts
+    return (*(f"{number:,}" for number in numbers), span(seconds))
 
 
 def _counts(tests: Sequence[TestRun]) -> _Counts:
@@ -117,12 +117,8 @@ def _counts(tests: Sequence[TestRun]) -> _Counts:
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:
     """Align names to the left and numbers to the right."""
-    cells = [_padded(shorten(cell, width), width) for cell, width in zip(row[:2], widths[:2], strict=True)]
+    cells = [pad(shorten(cell, width), width) for cell, width in zip(row[:2], widths[:2], strict=True)]
     return "  ".join([*cells, *(cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True))])
-
-
-def _padded(text: str, width: int) -> str:
-    return text + " " * (width - columns(text))
 
 
 def _sections(files: Sequence[FileReading]) -> Iterator[tuple[str, list[str]]]:
@@ -173,14 +169,7 @@ def _json_file(file: FileReading) -> dict[str, object]:
 
 
 def _json_counts(counts: _Counts) -> dict[str, object]:
-    return {
-        "tests": counts.tests,
-        "passed": counts.passed,
-        "failed": counts.failed,
-        "skipped": counts.skipped,
-        "flaky": counts.flaky,
-        "seconds": round(counts.seconds, 3),
-    }
+    return {**counts._asdict(), "seconds": round(counts.seconds, 3)}
 
 
 def suggestions_text(suggestions: Sequence[tuple[str, str, str]]) -> str:
@@ -192,4 +181,4 @@ def suggestions_text(suggestions: Sequence[tuple[str, str, str]]) -> str:
 def suggestions_json(suggestions: Sequence[tuple[str, str, str]]) -> str:
     """Return one JSON object; lines end with a newline."""
     named = [dict(zip(("action", "test", "evidence"), one, strict=True)) for one in suggestions]
-    return written({"suggestions": named})
+    return encode_json({"suggestions": named})

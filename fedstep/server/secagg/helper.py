@@ -22,7 +22,7 @@ from fedstep.federation.messages import shape
 from fedstep.federation.secagg.shares import SeedShare, derive_task_seeds, hash_seed, unpack_seed_share
 from fedstep.schema.schema import Schema
 from fedstep.schema.schema import schema as load_schema
-from fedstep.server.auth import RequestGuard, read_project
+from fedstep.server.auth import RequestGuard
 from fedstep.server.health import HealthEndpoints
 from fedstep.server.http_messages import HttpProblem, as_json, on_crash, on_http_error, on_problem, plain_body
 from fedstep.server.identity import TokenBook
@@ -43,7 +43,6 @@ from fedstep.server.secagg.rounds import (
     unpack_proposal,
 )
 from fedstep.server.secagg.share_store import (
-    ShareBatcher,
     ShareEndpoint,
     ShareOffer,
     ShareStore,
@@ -54,7 +53,6 @@ from fedstep.server.secagg.share_store import (
 )
 from fedstep.server.settings import Settings
 from fedstep.server.storage.engine import truncate_wal
-from fedstep.server.storage.update_repository import ErasureResult
 from fedstep.server.update_endpoint import schema_mismatch
 
 
@@ -141,7 +139,7 @@ def create_helper_app(
         routes=[
             Route("/v1/shares", helper.share, methods=["POST"]),
             Route("/v1/rounds", helper.round, methods=["POST"]),
-            Route("/v1/forget", helper.forget, methods=["POST"]),
+            Route("/v1/forget", helper.shares.forget, methods=["POST"]),
             Route("/healthz", helper.health, methods=["GET"]),
             Route("/readyz", helper.ready, methods=["GET"]),
             Route("/metrics", helper.figures, methods=["GET"]),
@@ -166,8 +164,7 @@ class Helper:
         self.metrics, self._tokens = Metrics(), TokenBook(settings.store)
         self._guard = RequestGuard(settings, self._tokens)
         self._store = HelperStore(settings.store, self._shape.digest)
-        batches = ShareBatcher(self._store.keep, settings.limits.queue, clock)
-        self._shares = ShareEndpoint(self._guard, settings.limits, self._shape, batches, self.metrics)
+        self.shares = ShareEndpoint(self._guard, settings.limits, self._shape, self._store, self.metrics, clock)
         self._health = HealthEndpoints(self._tokens, self.metrics, lambda: not self._expiring.done(), settings.store)
         self.stopping = self._health.stop
 
@@ -187,7 +184,7 @@ class Helper:
 
     async def share(self, request: Request) -> Response:
         """POST /v1/shares: 202 with a receipt once the seed is on disk."""
-        return await self._shares.take(request, unpack_seed_share, offer_of_seed, 0)
+        return await self.shares.take(request, unpack_seed_share, offer_of_seed, 0)
 
     async def round(self, request: Request) -> Response:
         """POST /v1/rounds: the sums of the masks of the proposed updates, signed."""
@@ -204,13 +201,6 @@ class Helper:
         )
         headers = {SIGNATURE: sign(self._secret, body, answer)}
         return Response(answer, 200, headers, "application/json")
-
-    async def forget(self, request: Request) -> Response:
-        """POST /v1/forget: 200 with how many seeds were deleted of the sender's project."""
-        sender = await self._guard.writer(request)
-        gone = await asyncio.to_thread(self._store.forget, read_project(request, sender), sender.owner)
-        log.info("a project was forgotten: %d shares", gone)
-        return as_json(ErasureResult(gone, 0).as_json())
 
     async def health(self, _request: Request) -> Response:
         """GET /healthz: 200 unless the process should be restarted."""

@@ -31,7 +31,7 @@ from fedstep.federation.transport import HttpResponse as Heard
 from fedstep.federation.transport import Transport, requests_transport
 from fedstep.server.aggregation.inputs import AggregationResult, CurrentModels, ModelState, ModelVersion
 from fedstep.server.aggregation.step import TaskSum, advance_by_sums, log_decisions
-from fedstep.server.auth import RequestGuard, read_project
+from fedstep.server.auth import RequestGuard
 from fedstep.server.dashboard import DashboardSnapshot, days, decide_all, volumes
 from fedstep.server.gate import ActiveCounts, EvaluationSum, EvaluationSums, Evidence, Gate
 from fedstep.server.http_messages import HttpProblem, as_json
@@ -59,7 +59,6 @@ from fedstep.server.secagg.rounds import (
     weight,
 )
 from fedstep.server.secagg.share_store import (
-    ShareBatcher,
     ShareEndpoint,
     ShareOffer,
     ShareStore,
@@ -75,7 +74,7 @@ from fedstep.server.settings import ModeContext, Routes
 from fedstep.server.storage.engine import advisory_lock
 from fedstep.server.storage.store import AGGREGATION_LOCK
 from fedstep.server.storage.trial_repository import ACTIVE_SECONDS, TrialRepository
-from fedstep.server.storage.update_repository import ErasureResult, delete_project
+from fedstep.server.storage.update_repository import delete_project
 from fedstep.server.storage.version_repository import VersionRepository
 
 NONE: Mapping[str, int] = MappingProxyType({})
@@ -263,8 +262,9 @@ class Leader:
         self._tokens = TokenBook(settings.store)
         self._guard = RequestGuard(settings, self._tokens)
         self._store = LeaderStore(settings.store, self._shape.digest)
-        batches = ShareBatcher(self._store.keep, settings.limits.queue, context.clock)
-        self._shares = ShareEndpoint(self._guard, settings.limits, self._shape, batches, context.metrics)
+        self.shares = ShareEndpoint(
+            self._guard, settings.limits, self._shape, self._store, context.metrics, context.clock
+        )
         self._step: Step = lambda state, sums, scores: advance_by_sums(
             state, sums, scores, context.rules, settings.gate
         )
@@ -276,7 +276,7 @@ class Leader:
         return {
             ("POST", "/v1/updates"): self.plain,
             ("POST", "/v1/shares"): self.share,
-            ("POST", "/v1/forget"): self.forget,
+            ("POST", "/v1/forget"): self.shares.forget,
             ("GET", "/metrics"): self.figures,
             ("GET", "/openapi.json"): self.described,
         }
@@ -298,20 +298,13 @@ class Leader:
 
     async def share(self, request: Request) -> Response:
         """POST /v1/shares: 202 with a receipt once the masked update is on disk."""
-        return await self._shares.take(request, unpack_masked_share, self._offer, self._newest)
+        return await self.shares.take(request, unpack_masked_share, self._offer, self._newest)
 
     async def plain(self, request: Request) -> Response:
         """POST /v1/updates: refused. Raise HttpProblem."""
         await self._guard.writer(request)
         text = "This aggregator takes shares alone. Give --helper the URL of its helper, so that updates are split."
         raise HttpProblem(422, "shares-only", text)
-
-    async def forget(self, request: Request) -> Response:
-        """POST /v1/forget: 200 with how many masked updates were deleted of the sender's project."""
-        sender = await self._guard.writer(request)
-        gone = await asyncio.to_thread(self._store.forget, read_project(request, sender), sender.owner)
-        log.info("a project was forgotten: %d shares", gone)
-        return as_json(ErasureResult(gone, 0).as_json())
 
     async def figures(self, request: Request) -> Response:
         """GET /metrics: the metrics in Prometheus' text format."""

@@ -35,7 +35,7 @@ from starlette.responses import Response
 from fedstep.errors import UsageError, WireError
 from fedstep.federation.messages import SchemaShape
 from fedstep.federation.secagg.shares import MaskedShare, SeedShare, check_share
-from fedstep.server.auth import RequestGuard
+from fedstep.server.auth import RequestGuard, read_project
 from fedstep.server.gate import EvaluationSum
 from fedstep.server.http_messages import HttpProblem, as_json, asks_only, note, plain_body
 from fedstep.server.metrics import Metrics
@@ -43,7 +43,9 @@ from fedstep.server.mode import BufferStatus
 from fedstep.server.secagg.rounds import PendingShare
 from fedstep.server.settings import Limits
 from fedstep.server.storage.engine import open_engine, read_only, truncate_wal
+from fedstep.server.storage.update_repository import ErasureResult
 from fedstep.server.update_endpoint import check_fit
+from fedstep.server.writer import QueueFull, on_disk
 
 own = MetaData()
 
@@ -243,18 +245,14 @@ class ShareBatcher:
         self._task: asyncio.Task[None] | None = None
 
     async def keep(self, offer: ShareOffer) -> bool:
-        """Return whether the share was known before, once it is on disk. Raise HttpProblem: 503."""
+        """Return whether the share was known before, once it is on disk. Raise QueueFull, or a database error."""
         if len(self._pending) >= self._max_pending:
-            raise HttpProblem(503, "busy", "Too many updates at once. Send it again later.", retry_after=2)
+            raise QueueFull
         is_repeat: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._pending.append((offer, is_repeat))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._write())
-        try:
-            return await is_repeat
-        except Exception as error:
-            text = "The store does not take updates now. Send it again later."
-            raise HttpProblem(503, "store", text, retry_after=10) from error
+        return await is_repeat
 
     async def _write(self) -> None:
         while self._pending:
@@ -272,12 +270,19 @@ class ShareBatcher:
 
 
 class ShareEndpoint:
-    """POST /v1/shares of one kind of share."""
+    """POST /v1/shares of one kind of share, and POST /v1/forget."""
 
     def __init__(
-        self, guard: RequestGuard, limits: Limits, shape: SchemaShape, batches: ShareBatcher, metrics: Metrics
+        self,
+        guard: RequestGuard,
+        limits: Limits,
+        shape: SchemaShape,
+        store: ShareStore,
+        metrics: Metrics,
+        clock: Callable[[], float],
     ) -> None:
-        self._guard, self._limits, self._shape, self._batches, self._metrics = guard, limits, shape, batches, metrics
+        self._guard, self._limits, self._shape, self._metrics = guard, limits, shape, metrics
+        self._store, self._batches = store, ShareBatcher(store.keep, limits.queue, clock)
 
     async def take(
         self,
@@ -300,6 +305,13 @@ class ShareEndpoint:
         note(request, "%s %s", "repeat of share" if repeat else "share", share.id[:8])
         return as_json({"receipt": f"stored-{share.id}", "version": version}, 202)
 
+    async def forget(self, request: Request) -> Response:
+        """Return 200 with how many shares were deleted of the sender's project."""
+        sender = await self._guard.writer(request)
+        deleted = await asyncio.to_thread(self._store.forget, read_project(request, sender), sender.owner)
+        log.info("a project was forgotten: %d shares", deleted)
+        return as_json(ErasureResult(deleted, 0).as_json())
+
     async def _accept(
         self, request: Request, unpack: Callable[[bytes], H], offer_of: Callable[[H, str, str], ShareOffer]
     ) -> tuple[H, bool]:
@@ -312,7 +324,8 @@ class ShareEndpoint:
             raise HttpProblem(400, "not-an-update", str(error), reason=str(error.args[0])) from error
         check_fit(share, request.headers.get("idempotency-key", ""), check_share, self._shape)
         request.state.update = share.id[:8]
-        return share, await self._batches.keep(offer_of(share, sender.pseudonym(share.project), sender.owner))
+        offer = offer_of(share, sender.pseudonym(share.project), sender.owner)
+        return share, await on_disk(self._batches.keep(offer))
 
 
 async def expire_shares(store: ShareStore, clock: Callable[[], float]) -> None:

@@ -52,7 +52,7 @@ def order_recorded_tests(
     `sources` returns, by its number of the CI run, the words of the tests that are new or changed in a build.
     """
     words: dict[str, tuple[str, ...]] = {}
-    for number, summary, build, bad in _replay_histories(builds, kinds):
+    for number, summary, build, bad in replay_histories(builds, kinds):
         words |= sources(build.situation.ci.run) if sources else {}
         if bad and number >= FIRST_ORDERED:
             own = {run.test: words.get(run.test.partition("[")[0], ()) for run in build.reports.tests}
@@ -72,7 +72,7 @@ def select_recorded_tests(
     builds: Iterable[FinishedBuild], kinds: Kinds | None, share: float
 ) -> Iterator[SelectedBuild]:
     """Yield each build but the first three as `fedstep select --share` would have run it, without exploration."""
-    for number, summary, build, bad in _replay_histories(builds, kinds):
+    for number, summary, build, bad in replay_histories(builds, kinds):
         if number < FIRST_ORDERED:
             continue
         runs = {run.test: run for run in build.reports.tests if run.outcome != Outcome.SKIPPED}
@@ -85,7 +85,7 @@ def select_recorded_tests(
         yield SelectedBuild(number, saved, tuple(sorted(bad)), caught)
 
 
-def _replay_histories(
+def replay_histories(
     builds: Iterable[FinishedBuild], kinds: Kinds | None
 ) -> Iterator[tuple[int, Summary, Build, frozenset[str]]]:
     """Yield number, history before it, and real failures of each build."""

@@ -152,15 +152,15 @@ def time_tests(project: CorpusProject, path: Path) -> Extracted:
 def order_project(project: CorpusProject, path: Path) -> Extracted:
     """Write the order of the tests of every build with real failures, one line a test, to `path`."""
     dropped, count = _Bin(), 0
-    kinds = _kinds(project.beside("truth.csv")) if project.kind == "folders" else None
+    kinds = recorded_kinds(project.beside("truth.csv")) if project.kind == "folders" else None
     with path.open("w", encoding="utf-8") as file:
-        for one in order_recorded_tests(_evidence(project, dropped), kinds, _source_words(project)):
+        for one in order_recorded_tests(_evidence(project, dropped), kinds, recorded_words(project)):
             file.write(json.dumps(one, separators=(",", ":")) + "\n")
             count += 1
     return Extracted(project.name, path, count, dropped.count, tuple(dropped.named))
 
 
-def _source_words(project: CorpusProject) -> SourceWordsOf | None:
+def recorded_words(project: CorpusProject) -> SourceWordsOf | None:
     """Return a function from a build to the words of the tests whose source is recorded with it, by test."""
     recorded = sorted(project.path.glob("*/sources.json"))
     by_build = {json.loads(path.with_name("build.json").read_bytes())["build"]: path for path in recorded}
@@ -217,7 +217,7 @@ def _from_folders(
 ) -> Iterator[BuildStep]:
     builds = _evidence(project, dropped)
     if task in TEST_TASKS:
-        return test_steps(builds, task, Truth(_kinds(project.beside("truth.csv")), _flaky(reruns)))
+        return test_steps(builds, task, Truth(recorded_kinds(project.beside("truth.csv")), _flaky(reruns)))
     return build_steps(map(_past, builds), task)
 
 
@@ -255,7 +255,7 @@ def _past(evidence: FinishedBuild) -> PastBuild:
     return past_build(make_record(build, stream_name(ci, "recorded"), author))
 
 
-def _kinds(path: Path) -> Mapping[tuple[str, str], bool] | None:
+def recorded_kinds(path: Path) -> Mapping[tuple[str, str], bool] | None:
     """Return whether each failure was a flake, by build and test, or None where that is not recorded."""
     if not path.is_file():
         return None

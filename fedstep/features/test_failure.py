@@ -12,6 +12,7 @@ from functools import lru_cache
 from itertools import chain, compress
 from math import log
 from types import MappingProxyType
+from typing import NamedTuple
 
 from fedstep.errors import HistoryError
 from fedstep.features.test_duration import usual_test_seconds
@@ -72,26 +73,44 @@ def failure_scores(
         runs, failures = sum(stats.runs for stats in tests.values()), sum(stats.failures for stats in tests.values())
         usual = max(RAREST, failures / max(1, runs))
         return {test: log(_failure_rate(stats, usual)) for test, stats in tests.items()}
-    paths = [file.path for file in files]
-    with_files, with_folders = _largest_rates(table, paths)
-    classes: dict[str, float] = {}
-    for test, rate in with_files.items():
-        classes[group_of(test)] = max(rate, classes.get(group_of(test), 0.0))
-    stems = {_stem(path) for path in paths if not _TEST_PATH.search(path)}
-    groups = {test: test.partition("#")[0] for test in tests}
-    near = _group_overlap(set(groups.values()), _change_words(paths))
-    named_after = _named_after(near, stems)
+    parts = score_parts(table, tests, files)
     of_groups = {
-        group: PATH * share + STEM * (group in named_after) + CLASSMATES * classes.get(group, 0.0)
-        for group, share in near.items()
+        group: PATH * share + STEM * (group in parts.named_after) + CLASSMATES * parts.classmates.get(group, 0.0)
+        for group, share in parts.path.items()
     }
-    scores = {test: of_groups[group] + SOURCE * source.get(test, 0.0) for test, group in groups.items()}
-    named = _name_overlap(tests, _change_words(paths))
-    for weight, shares in ((NAME, named), (FILES, with_files), (FOLDERS, with_folders)):
+    scores = {test: of_groups[group] + SOURCE * source.get(test, 0.0) for test, group in parts.groups.items()}
+    for weight, shares in ((NAME, parts.name), (FILES, parts.with_files), (FOLDERS, parts.with_folders)):
         for test, share in shares.items():
             if test in scores:
                 scores[test] += weight * share
     return scores
+
+
+class ScoreParts(NamedTuple):
+    """What the score of a test consists of, where the change is known. Who is not in a mapping has 0 in it."""
+
+    groups: Mapping[str, str]  # the class or module of each test
+    path: Mapping[str, float]  # by class or module: `path_overlap`
+    named_after: Collection[str]  # classes and modules whose file has the name of a changed one
+    classmates: Mapping[str, float]  # by class or module: the largest of `with_files`
+    name: Mapping[str, float]  # by test: words of the changed paths in its own name
+    with_files: Mapping[str, float]  # by test: `cofailure_rates`
+    with_folders: Mapping[str, float]  # by test: the same of the changed folders
+
+
+def score_parts(table: CofailureTable, tests: TestTable, files: Sequence[FileChange]) -> ScoreParts:
+    """Return the parts of the scores of all tests; `failure_scores` says what the arguments are."""
+    paths = [file.path for file in files]
+    words = _change_words(paths)
+    with_files, with_folders = _largest_rates(table, paths)
+    classmates: dict[str, float] = {}
+    for test, rate in with_files.items():
+        classmates[group_of(test)] = max(rate, classmates.get(group_of(test), 0.0))
+    groups = {test: test.partition("#")[0] for test in tests}
+    near = _group_overlap(set(groups.values()), words)
+    named_after = _named_after(near, {_stem(path) for path in paths if not _TEST_PATH.search(path)})
+    named = _name_overlap(tests, words)
+    return ScoreParts(groups, near, named_after, classmates, named, with_files, with_folders)
 
 
 def priority(score: float, seconds: float) -> float:

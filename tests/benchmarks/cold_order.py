@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from fedstep.evaluation.corpus import CorpusProject, find_projects
-from fedstep.evaluation.ordering import COLD_UNTIL, FIRST_ORDERED, _replay_histories
-from fedstep.evaluation.replay import _kinds, _source_words, recorded_builds
+from fedstep.evaluation.ordering import COLD_UNTIL, FIRST_ORDERED, replay_histories
+from fedstep.evaluation.replay import recorded_builds, recorded_kinds, recorded_words
 from fedstep.evaluation.scores import score_order
 from fedstep.features import test_failure as features
 from fedstep.history.summary import Summary
 from fedstep.history.test_table import index_tests, with_tests
 from fedstep.history.word_index import WordIndex, index_words
-from fedstep.ingest.change_impact import group_of
 from fedstep.types import Build, Change, Outcome
 
 RIDGES = (0.1, 0.3, 1.0, 3.0)
@@ -57,10 +56,14 @@ def main() -> None:
 
 def score(project: CorpusProject) -> Iterator[tuple[int, list[float]]]:
     """The APFDc of the shared weights and of those learned alone, for each failing build but the first three."""
-    builds, kinds, sources = recorded_builds(project), _kinds(project.beside("truth.csv")), _source_words(project)
+    builds, kinds, sources = (
+        recorded_builds(project),
+        recorded_kinds(project.beside("truth.csv")),
+        recorded_words(project),
+    )
     words: dict[str, tuple[str, ...]] = {}
     past: list[Failures] = []
-    for number, summary, build, bad in _replay_histories(builds, kinds):
+    for number, summary, build, bad in replay_histories(builds, kinds):
         words |= sources(build.situation.ci.run) if sources else {}
         if not bad:
             continue
@@ -80,23 +83,15 @@ def measure(
     by_id, change = index_tests(with_tests(summary.tests, (run.test for run in runs))), build.situation.change
     tests = {by_id[run.test].test: by_id[run.test] for run in runs}
     files = change.files if isinstance(change, Change) else ()
-    paths = [file.path for file in files]
-    with_files, with_folders = features._largest_rates(summary.cofailures, paths)
-    classes: dict[str, float] = {}
-    for test, rate in with_files.items():
-        classes[group_of(test)] = max(rate, classes.get(group_of(test), 0.0))
-    stems = {features._stem(path) for path in paths if not features._TEST_PATH.search(path)}
-    near = features._group_overlap({group_of(test) for test in tests}, features._change_words(paths))
-    named_after = features._named_after(near, stems)
-    named = features._name_overlap(tests, features._change_words(paths))
-    source = features.source_overlap(index, change)
+    parts = features.score_parts(summary.cofailures, tests, files)
+    by_test = (features.source_overlap(index, change), parts.name, parts.with_files, parts.with_folders)
     seconds = dict(features.order_tests(summary, tests, files))
     rows = []
     for run in runs:
         test = by_id[run.test].test
-        group = group_of(test)
-        known = [shares.get(test, 0.0) for shares in (source, named, with_files, with_folders)]
-        rows.append([near[group], float(group in named_after), classes.get(group, 0.0), *known])
+        group = parts.groups[test]
+        rows.append([parts.path[group], float(group in parts.named_after), parts.classmates.get(group, 0.0)])
+        rows[-1] += [shares.get(test, 0.0) for shares in by_test]
         rows[-1].append(np.log(seconds[test] + features.BESIDE))
     times = np.array([seconds[by_id[run.test].test] for run in runs])
     return np.array(rows), times, np.array([run.test in bad for run in runs])

@@ -18,7 +18,7 @@ import numpy as np
 
 from fedstep.evaluation.corpus import CorpusProject, find_projects
 from fedstep.evaluation.ordering import OrderedTest, order_recorded_tests
-from fedstep.evaluation.replay import _kinds, _source_words, recorded_builds
+from fedstep.evaluation.replay import recorded_builds, recorded_kinds, recorded_words
 from fedstep.evaluation.scores import score_order
 from fedstep.types import Change, FinishedBuild, Outcome, TestRun
 
@@ -42,8 +42,8 @@ def main() -> None:
 
 def ours(project: CorpusProject, builds: Sequence[FinishedBuild]) -> Iterator[tuple[int, list[OrderedTest]]]:
     """The tests of each build with regressions, in the order of its report, by the number of the build."""
-    kinds = _kinds(project.beside("truth.csv")) if project.kind == "folders" else None
-    found = order_recorded_tests(builds, kinds, _source_words(project))
+    kinds = recorded_kinds(project.beside("truth.csv")) if project.kind == "folders" else None
+    found = order_recorded_tests(builds, kinds, recorded_words(project))
     for number, rows in groupby(found, key=lambda row: row.build):
         yield number, list(rows)
 

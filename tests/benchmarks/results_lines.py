@@ -12,7 +12,7 @@ Figures = Mapping[str, object]
 
 
 def projects_used_to(used_to: str) -> list[str]:
-    """The projects with real regressions that were used to `choose` the order of tests, or to `confirm` it."""
+    """The projects with real regressions of one use: to `choose` the order, to `confirm` it, for its `promise`."""
     return re.findall(rf"^\| ([\w-]+)[^|]*\|.*\| {used_to} \|$", (REGRESSIONS / "README.md").read_text("utf-8"), re.M)
 
 

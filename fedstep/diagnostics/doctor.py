@@ -19,7 +19,7 @@ from fedstep.history.project_store import ProjectStore, list_folder, remove
 from fedstep.history.summary import LoadedSummary, Summary, load_summary
 from fedstep.ingest.ci_vendors import FEDSTEP_VARIABLES, clone_advice
 from fedstep.ingest.git import compile_globs, read_change, read_outgoing
-from fedstep.ingest.git_process import GitResult, Run, is_shallow, repository_root, run_git
+from fedstep.ingest.git_process import GitResult, is_shallow, repository_root, run_git
 from fedstep.ingest.junit import expand, read_reports
 from fedstep.pipeline.context import RunContext, in_ci
 from fedstep.report.ci_outputs import KEYS
@@ -76,7 +76,7 @@ def _since(who: str, started: float, now: float) -> DiagnosticCheck:
     return DiagnosticCheck("Job start", OK, f"{who} it: {seconds:.0f} s ago")
 
 
-def check_git(root: str, ci: CiRun, globs: Sequence[str], run: Run = run_git) -> DiagnosticCheck:
+def check_git(root: str, ci: CiRun, globs: Sequence[str]) -> DiagnosticCheck:
     """Check the change that git reports, without the reports that `globs` match, and the depth of its history."""
     if not repository_root(root):
         return DiagnosticCheck(
@@ -84,7 +84,7 @@ def check_git(root: str, ci: CiRun, globs: Sequence[str], run: Run = run_git) ->
         )
 
     def hurried(folder: str, arguments: tuple[str, ...], stdin: bytes, seconds: float) -> Callable[[], GitResult]:
-        return run(folder, arguments, stdin, min(seconds, GIT_SECONDS))
+        return run_git(folder, arguments, stdin, min(seconds, GIT_SECONDS))
 
     if ci.vendor == "local":
         change = read_outgoing(root, hurried, compile_globs(globs, os.getcwd(), root))

@@ -298,12 +298,8 @@ def _flaky(
     context: RunContext, summary: Summary, timeline: Timeline, window: _Window, mutes: Mutes, noisy: frozenset[str]
 ) -> tuple[FlakyCost, ...]:
     costs, begun, taken = _flaky_costs(window, summary), _begun(timeline.builds), taken_ids(summary.tests)
-    risks = {
-        risk.test: risk.probability
-        for risk in load_predictor(context.store, load_model(context.store).model.production).flakiest(
-            summary, 200, 0.0
-        )
-    }
+    predictor = load_predictor(context.store, load_model(context.store).model.production)
+    risks = {risk.test: risk.probability for risk in predictor.flakiest(summary, 200, 0.0)}
     named = [test for test in summary.tests if test in costs and test in begun]
     found = []
     for test in named:

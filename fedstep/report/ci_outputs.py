@@ -170,14 +170,14 @@ def github_output(values: Mapping[str, str], delimiter: str) -> str:
     return "".join(f"{key}<<{delimiter}\n{value}\n{delimiter}\n" for key, value in values.items())
 
 
-def dotenv(values: Mapping[str, str], prefix: str = "FEDSTEP_") -> str:
+def dotenv(values: Mapping[str, str]) -> str:
     """Return one `FEDSTEP_KEY=value` line for each value that is not empty.
 
     GitLab takes everything after the first `=` as it stands and knows no quotes; a shell that sources the file finds
     nothing to expand.
     """
     short = {key: value for key, value in values.items() if value and len(value) <= MOST_CHARACTERS}
-    lines = (f"{prefix}{key.upper().replace('-', '_')}={value}\n" for key, value in short.items())
+    lines = (f"FEDSTEP_{key.upper().replace('-', '_')}={value}\n" for key, value in short.items())
     return "".join(lines)
 
 

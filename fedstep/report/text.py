@@ -97,12 +97,10 @@ MOST_TESTS = 10
 MOST_FAILURES = 30
 MOST_CHANGES = 10
 MOST_MEMBERS = 4  # tests of one cause that are named
-BOLD, RED, YELLOW, DIM, PLAIN = "\x1b[1m", "\x1b[31m", "\x1b[33m", "\x1b[2m", "\x1b[0m"
-VERDICT_COLOURS = {"regression": RED, "unsure": YELLOW}
 
 
-def prediction_text(prediction: Prediction, colour: bool = False, most: int = MOST_TESTS) -> str:
-    """Return what to expect of the next build and `most` tests; lines end with a newline. `colour` adds ANSI codes."""
+def prediction_text(prediction: Prediction, most: int = MOST_TESTS) -> str:
+    """Return what to expect of the next build and `most` tests; lines end with a newline."""
     lines = [
         *labelled_lines("Build time", _expected(prediction.duration)),
         *labelled_lines("Failure risk", _risk(prediction.risk)),
@@ -116,10 +114,10 @@ def prediction_text(prediction: Prediction, colour: bool = False, most: int = MO
             f"{visible(prediction.base)}; {format_knowledge(prediction)}".lstrip("; "),
         ),
     ]
-    return _finished(lines, colour)
+    return _finished(lines)
 
 
-def triage_text(triage: TriageReport, colour: bool = False) -> str:
+def triage_text(triage: TriageReport) -> str:
     """Return each failure of a report and how likely it is flaky; lines end with a newline."""
     lines = [
         *labelled_lines("Failures", _failure_count(triage)),
@@ -133,10 +131,10 @@ def triage_text(triage: TriageReport, colour: bool = False) -> str:
         "",
         *_footer(triage.model, triage.status),
     ]
-    return _finished(lines, colour)
+    return _finished(lines)
 
 
-def training_text(training: TrainReport, colour: bool = False) -> str:
+def training_text(training: TrainReport) -> str:
     """Return the build, what was learned from it and what was exchanged; lines end with a newline."""
     failures = _failure_count(training)
     lines = [
@@ -154,7 +152,7 @@ def training_text(training: TrainReport, colour: bool = False) -> str:
         "",
         *_footer(training.model, training.status),
     ]
-    return _finished(lines, colour)
+    return _finished(lines)
 
 
 def _not_run(not_run: NotRun) -> Iterator[str]:
@@ -348,19 +346,5 @@ def _footer(model: ModelUsed, status: str, basis: str = "") -> Iterator[str]:
     yield from labelled_lines("Status", STATUS.get(status, visible(status)))
 
 
-def _finished(lines: Iterable[str], colour: bool) -> str:
-    return "".join(f"{_painted(line) if colour else line}\n" for line in lines)
-
-
-def _painted(line: str) -> str:
-    """Colour a line: labels and headings bold, regressions red, unsure failures yellow, the rest unchanged."""
-    verdict = line[2:12].strip()
-    if line.startswith("  ") and verdict in VERDICT_COLOURS:
-        return f"{VERDICT_COLOURS[verdict]}{line[:19]}{PLAIN}{line[19:]}"
-    if line.startswith("  ("):
-        return f"{DIM}{line}{PLAIN}"
-    if line and not line.startswith(" "):
-        return (
-            f"{BOLD}{line[:LABEL]}{PLAIN}{line[LABEL:]}" if line[LABEL - 2 : LABEL] == "  " else f"{BOLD}{line}{PLAIN}"
-        )
-    return line
+def _finished(lines: Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)

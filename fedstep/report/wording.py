@@ -280,6 +280,7 @@ ABSENT: Mapping[str, str] = {
 }
 
 
+MOST_CAUSES = 3
 SMALLEST = 0.005  # of the margin: rounds to 0.00 and moves no probability by half a percent
 Entry = TypeVar("Entry")
 
@@ -395,10 +396,8 @@ def rank_failure_causes(reasons: Iterable[FeatureContribution]) -> tuple[ReasonP
     return tuple(cause for cause in rank_causes(reasons) if cause.phrase != NO_HISTORY)
 
 
-def rank_causes(
-    reasons: Iterable[FeatureContribution], subject: str = "test", most: int = 3
-) -> tuple[ReasonPhrase, ...]:
-    """Return the `most` largest causes of a `subject`, test or build; the features of one concept are one cause.
+def rank_causes(reasons: Iterable[FeatureContribution], subject: str = "test") -> tuple[ReasonPhrase, ...]:
+    """Return the MOST_CAUSES largest causes of a `subject`, test or build; the features of one concept are one cause.
 
     A cause is told by the feature that adds most to it. One whose features are all absent is no cause for what their
     presence would cause.
@@ -426,11 +425,11 @@ def rank_causes(
         is_fact = is_fact and told is not None and told[0].endswith(" builds failed")
         if told and told[0] not in (cause.phrase for cause in causes):
             causes.append(ReasonPhrase(*told, 0.0 if is_fact else sums[name]))
-    if any(cause.phrase.startswith(NEVER_FAILED) for cause in causes[:most]):  # then it did not flip, either
+    if any(cause.phrase.startswith(NEVER_FAILED) for cause in causes[:MOST_CAUSES]):  # then it did not flip, either
         causes = [cause for cause in causes if not cause.phrase.startswith(NEVER_FLIPPED)]
     if facts.get("recent-builds") and _whole(facts.get("recent-broken")) in (0, _whole(facts["recent-builds"])):
         causes = [cause for cause in causes if not cause.phrase.startswith(LAST_OF_BRANCH)]  # all ended as that one
-    return tuple(causes[:most])
+    return tuple(causes[:MOST_CAUSES])
 
 
 def rank_suspicions(risk: TestRisk) -> tuple[ReasonPhrase, ...]:

@@ -28,9 +28,9 @@ Findings = tuple[Prediction, TriageReport, TrainReport]
 NOT_ASKED = Unavailable("not asked")
 
 
-def written(findings: Findings, colour: bool = False) -> list[str]:
+def written(findings: Findings) -> list[str]:
     prediction, triage, training = findings
-    return [prediction_text(prediction, colour), triage_text(triage, colour), training_text(training, colour)]
+    return [prediction_text(prediction), triage_text(triage), training_text(training)]
 
 
 def assert_harmless(text: str) -> None:
@@ -158,13 +158,6 @@ class TestText:
         text = triage_text(TriageReport("local", (), ModelUsed(), reading))
         assert f"Verdict       {says}" in text
         assert ("nothing here looks like a regression" in text) == ("no test failed" in text)
-
-    @pytest.mark.parametrize("place", range(3))
-    def test_colours_change_nothing_but_colours(self, ordinary: Findings, place: int) -> None:
-        coloured = written(ordinary, colour=True)[place]
-        for code in ("\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[33m", "\x1b[0m"):
-            coloured = coloured.replace(code, "")
-        assert coloured == written(ordinary)[place]
 
     def test_long_lists_end_with_how_many_more(self) -> None:
         risks = tuple(TestRisk(f"test{number}", 0.5) for number in range(25))

@@ -98,7 +98,7 @@ def _selection(selection: SelectionReport | None) -> Json | None:
 
 def prediction_json(prediction: Prediction) -> str:
     """Return one JSON object; lines end with a newline."""
-    return encode_json(
+    return encode_object(
         {
             "status": prediction.status,
             "headline": headline(prediction),
@@ -117,7 +117,7 @@ def prediction_json(prediction: Prediction) -> str:
 
 def triage_json(triage: TriageReport) -> str:
     """Return one JSON object; lines end with a newline."""
-    return encode_json(
+    return encode_object(
         {
             "status": triage.status,
             "headline": headline(triage),
@@ -139,7 +139,7 @@ def triage_json(triage: TriageReport) -> str:
 def training_json(training: TrainReport) -> str:
     """Return one JSON object; lines end with a newline."""
     examples = training.examples
-    return encode_json(
+    return encode_object(
         {
             "status": training.status,
             "headline": headline(training),
@@ -311,7 +311,7 @@ def _rounded(number: float | Unavailable, digits: int = 4) -> float | None:
     return round(number, digits) if not isinstance(number, Unavailable) and isfinite(number) else None
 
 
-def encode_json(value: Json) -> str:
+def encode_object(value: Json) -> str:
     """Encode without `##[`, a command to log readers; "#" occurs only in strings, where JSON may escape it."""
     text = json.dumps(_whole(value), indent=2, allow_nan=False)
     return text.replace("##", "#\\u0023") + "\n"
@@ -331,7 +331,7 @@ def _whole(value: object) -> object:
 
 def inspection_json(inspection: Inspection) -> str:
     """Return one JSON object; lines end with a newline."""
-    return encode_json(
+    return encode_object(
         {
             "update": _update(inspection.update),
             "token": _token(inspection.token),
@@ -345,7 +345,7 @@ def inspection_json(inspection: Inspection) -> str:
 def record_json(record: AuditRecord) -> str:
     """Return one JSON object; lines end with a newline."""
     sent = [{**asdict(one), "rows": dict(one.rows), "answer": one.answer or None} for one in record.sent]
-    return encode_json({"sent": list(sent), "damaged_lines": record.damaged, "bytes_kept_of_the_last": record.kept})
+    return encode_object({"sent": list(sent), "damaged_lines": record.damaged, "bytes_kept_of_the_last": record.kept})
 
 
 def _update(seen: InspectedUpdate | Unavailable) -> Json:
@@ -392,7 +392,7 @@ def _proof(proof: LeakProof | Unavailable) -> Json | None:
 def explanation_json(explained: TestExplanation) -> str:
     """Return one JSON object; lines end with a newline."""
     seconds = explained.typical_seconds
-    return encode_json(
+    return encode_object(
         {
             "test": explained.test,
             "former": explained.former,
@@ -429,7 +429,7 @@ def _run(run: SeenRun) -> Json:
 
 def diagnosis_json(diagnosis: Diagnosis) -> str:
     """Return one JSON object; lines end with a newline."""
-    return encode_json(
+    return encode_object(
         {
             "problems": diagnosis.count_in(PROBLEM),
             "warnings": diagnosis.count_in(WARNING),

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from fedstep.ingest.jenkins_compat import UNREADABLE
 from fedstep.ingest.junit import FileReading
-from fedstep.report.json import encode_json
+from fedstep.report.json import encode_object
 from fedstep.report.markdown import code, more, table
 from fedstep.report.markdown import page as markdown_page
 from fedstep.report.text import WIDTH, join_lines, pad, wrap
@@ -86,7 +86,7 @@ def survey_markdown(survey: ReportSurvey) -> str:
 def survey_json(survey: ReportSurvey) -> str:
     """Return one JSON object; lines end with a newline."""
     total = _json_counts(_counts(survey.tests))
-    return encode_json({"files": [_json_file(file) for file in survey.files], "total": total})
+    return encode_object({"files": [_json_file(file) for file in survey.files], "total": total})
 
 
 def _rows(files: Sequence[FileReading]) -> Iterator[tuple[str, ...]]:
@@ -181,4 +181,4 @@ def suggestions_text(suggestions: Sequence[tuple[str, str, str]]) -> str:
 def suggestions_json(suggestions: Sequence[tuple[str, str, str]]) -> str:
     """Return one JSON object; lines end with a newline."""
     named = [dict(zip(("action", "test", "evidence"), one, strict=True)) for one in suggestions]
-    return encode_json({"suggestions": named})
+    return encode_object({"suggestions": named})

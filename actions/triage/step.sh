@@ -4,6 +4,8 @@
 # Without `set -e`: whatever fails here ends in status=degraded, not in a red build.
 set -u
 
+WITH_PACKAGE="${WITH_PACKAGE:-}" # it is told in the log, where a line break would start a command for the runner
+WITH_PACKAGE="${WITH_PACKAGE//[[:cntrl:]]/}"
 home="$RUNNER_TEMP/fedstep" # a job's own; what one action installs here, the next one finds
 mkdir -p "$home"
 case "${FEDSTEP_CI_CELL:-}" in null | '{}') FEDSTEP_CI_CELL='' ;; esac # toJSON(matrix) of a job without one
@@ -206,6 +208,7 @@ python_in() {
 
 give_up() {
   local reason="${2//\%/%25}" newline=$'\n' # or the runner would take it for an escape, or for the end
+  reason="${reason//$'\r'/%0D}"
   reason="${reason//$newline/%0A}"
   echo "status=degraded" >>"$GITHUB_OUTPUT"
   if [ "$FEDSTEP_STRICT" = true ] || [ -n "$undecided" ]; then

@@ -122,12 +122,13 @@ def _open_tokens(url: str, required: bool = False) -> "Iterator[TokenBook]":
     """Open the tokens of a store. With `required`, raise UsageError if there is no store yet."""
     try:
         from fedstep.server.identity import TokenBook
-        from fedstep.server.storage.engine import require_store
+        from fedstep.server.storage.engine import explain_errors, require_store
     except ImportError as error:
         raise missing_extra(error) from error
     book = TokenBook(require_store(url) if required else url)
     try:
-        yield book
+        with explain_errors(url):
+            yield book
     finally:
         book.close()
 
@@ -191,7 +192,7 @@ def _open_store(url: str, *, or_earlier: bool = False) -> "Iterator[Store]":
     With `or_earlier` it is opened to be shown: for the schema served last, where nothing was served with this one yet.
     """
     try:
-        from fedstep.server.storage.engine import require_store
+        from fedstep.server.storage.engine import explain_errors, require_store
         from fedstep.server.storage.store import Store
     except ImportError as error:
         raise missing_extra(error) from error
@@ -206,7 +207,8 @@ def _open_store(url: str, *, or_earlier: bool = False) -> "Iterator[Store]":
             echo_warnings(f"nothing was served with feature schema {ours.digest} yet: this is schema {earlier}")
             store.close()
             store = Store(url, ours._replace(digest=earlier))
-        yield store
+        with explain_errors(url):
+            yield store
     finally:
         store.close()
 

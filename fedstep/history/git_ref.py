@@ -35,11 +35,11 @@ from fedstep.ingest.git_objects import (
     write_trees,
 )
 from fedstep.ingest.git_process import (
+    RECEIVE_PACK,
     SECONDS_EACH,
     TIMED_OUT,
     GitResult,
     common_folder,
-    git_command,
     is_shallow,
     owner_remedy,
     run_git,
@@ -347,19 +347,16 @@ def _fetch(channel: GitChannel, folder: str, known: str, seconds: float) -> GitR
 def push(channel: GitChannel, folder: str, commit: str, expected: str, seconds: float) -> GitResult:
     """Set the remote's ref to this commit if it is still the expected one, and return git's result."""
     lease = f"--force-with-lease={REF}:{expected}"
-    words = (*_PUSH, *_without_hooks(channel), lease, channel.remote, f"{commit}:{REF}")
     with _send_only_new_objects(channel.root, folder, expected) as more:
-        return run_remote_git(channel.root, words, seconds, more)
+        return _push(channel, (lease, channel.remote, f"{commit}:{REF}"), seconds, more)
 
 
-def _without_hooks(channel: GitChannel) -> tuple[str, ...]:
-    """Return the option of `git push` that runs no hook of a repository on this machine: it may be of an archive.
-
-    git forgets our options for the process that receives in another repository.
-    """
+def _push(channel: GitChannel, words: tuple[str, ...], seconds: float, more: Mapping[str, str]) -> GitResult:
+    """Run `git push`; a repository on this machine, which may be of an archive, runs none of its programs."""
     urls = run_git(channel.root, ("remote", "get-url", "--push", "--all", "--", channel.remote))().out.splitlines()
     is_local = any(b":" not in url.split(b"/")[0] or url.startswith(b"file:") for url in urls)
-    return (f"--receive-pack={' '.join(git_command('.', ())[:-2])} receive-pack",) if is_local else ()
+    receiving = (f"--receive-pack={RECEIVE_PACK}",) if is_local else ()
+    return run_remote_git(channel.root, (*_PUSH, *receiving, *words), seconds, more, is_local)
 
 
 @contextmanager
@@ -422,7 +419,7 @@ def delete_local(root: str) -> None:
 
 def delete_remote(channel: GitChannel, seconds: float) -> None:
     """Delete the remote's ref, if any. Raise HistoryError on failure."""
-    ran = run_remote_git(channel.root, (*_PUSH, *_without_hooks(channel), channel.remote, f":{REF}"), seconds)
+    ran = _push(channel, (channel.remote, f":{REF}"), seconds, {})
     if ran.code and "remote ref does not exist" not in ran.err:
         remedy = f"Run: git push {channel.remote} :{REF}"
         raise HistoryError(f"{REF} of {channel.remote} was not deleted ({summarize_error(ran)})", remedy)

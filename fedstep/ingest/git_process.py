@@ -22,6 +22,12 @@ NOT_INSTALLED, TIMED_OUT = 127, 124  # exit codes that GitResult uses where git 
 _FETCH_LIMIT = 256 * 1024
 _MIN_WAIT = 0.2  # seconds; a finished process is still collected when its caller comes after the deadline
 
+# From git 2.54 on, hooks are in the configuration, too. These are the events of what is run here, and of a push into a
+# folder of this machine.
+_HOOK_EVENTS = (
+    *("reference-transaction", "post-index-change", "pre-auto-gc", "pre-push"),
+    *("pre-receive", "update", "post-receive", "post-update", "proc-receive", "push-to-checkout"),
+)
 # The command line outranks every configuration file, so a repository cannot turn these back on.
 _SAFE_OPTIONS = (
     "--no-optional-locks",
@@ -35,14 +41,24 @@ _SAFE_OPTIONS = (
     *("-c", "core.askPass="),  # a program of the environment, GIT_ASKPASS, takes precedence
     *("-c", "submodule.recurse=false"),
     *("-c", "safe.bareRepository=explicit"),
+    *(word for event in _HOOK_EVENTS for word in ("-c", f"hook.{event}.enabled=false")),
+)
+# `git push` into a folder of this machine, which may be of an archive, forgets our options for the process that
+# receives. A branch that is checked out there would be written to its files, through filters of that folder.
+RECEIVE_PACK = " ".join(
+    (
+        *("git", *_SAFE_OPTIONS, "-c", "receive.autogc=false", "-c", "gc.auto=0"),
+        *("-c", "receive.denyCurrentBranch=ignore", "-c", "receive.denyDeleteCurrent=ignore", "receive-pack"),
+    )
 )
 # Keys of a clone's configuration that name a program, or a file to write, under names that the clone chooses. Those
 # with fixed names are in _SAFE_OPTIONS.
 _FILTER = re.compile(r"filter\..*\.(clean|smudge|process)")
 _SERVED_BY = re.compile(r"remote\..*\.(uploadpack|receivepack)")  # of several values the first counts
 _COOKIES = re.compile(r"http\.(.*\.)?savecookies")
-_STEERING = "|".join(f"^{key.pattern}$" for key in (_FILTER, _SERVED_BY, _COOKIES))
-_STEERING_WORDS = (b"filter", b"include", b"uploadpack", b"receivepack", b"savecookies")
+_HOOK = re.compile(r"hook\..*\.command")  # git 2.54 turns hooks off by their names alone
+_STEERING = "|".join(f"^{key.pattern}$" for key in (_FILTER, _SERVED_BY, _COOKIES, _HOOK))
+_STEERING_WORDS = (b"filter", b"include", b"uploadpack", b"receivepack", b"savecookies", b"hook")
 # Programs that the package git-lfs registers in a clone; without them git calls each of its files changed.
 _LFS = frozenset(
     f"git-lfs {words}"
@@ -131,12 +147,13 @@ def _confined(root: str, variables: dict[str, str]) -> dict[str, str]:
 
 
 def _replacements(root: str) -> list[tuple[str, str]]:
-    """Return values of configuration that turn off filters, other than those of git-lfs, and files for cookies."""
+    """Return values of configuration that turn off hooks, files for cookies, and filters but those of git-lfs."""
     steering = _steering(root)
     filters = [key for key, value in steering if _FILTER.fullmatch(key) and value not in _LFS]
     required = dict.fromkeys(key.rpartition(".")[0] + ".required" for key in filters)
     cookies = [key for key, _ in steering if _COOKIES.fullmatch(key)]
-    return [*((key, "") for key in filters), *((key, "false") for key in (*required, *cookies))]
+    hooks = [key.rpartition(".")[0] + ".enabled" for key, _ in steering if _HOOK.fullmatch(key)]
+    return [*((key, "") for key in filters), *((key, "false") for key in (*required, *cookies, *hooks))]
 
 
 @lru_cache(maxsize=16)
@@ -302,9 +319,11 @@ _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 
 
 def run_remote_git(
-    root: str, arguments: tuple[str, ...], seconds: float, more: Mapping[str, str] | None = None
+    root: str, arguments: tuple[str, ...], seconds: float, more: Mapping[str, str] | None = None, is_local: bool = False
 ) -> GitResult:
     """Run a git command that may contact a remote; it is terminated, with the code TIMED_OUT, after `seconds`.
+
+    A remote that is a folder of this machine (`is_local`) needs no tokens, and a program that it names gets none.
 
     It is refused where the clone's configuration names a program for a remote: git runs it for a folder or a promisor.
     """
@@ -316,7 +335,7 @@ def run_remote_git(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=_environment(root, os.environ) | dict(more or {}),
+            env=_environment(root, os.environ, _SECRETS if is_local else _OWN_SECRETS) | dict(more or {}),
             # In a session of its own, ssh finds no terminal to ask on, and git's child processes can be terminated.
             start_new_session=True,
         )
@@ -341,9 +360,9 @@ def summarize_error(ran: GitResult) -> str:
     return _CREDENTIALS.sub("", printable) or f"exit code {ran.code}"
 
 
-def _environment(root: str, variables: Mapping[str, str]) -> dict[str, str]:
+def _environment(root: str, variables: Mapping[str, str], secrets: re.Pattern[str]) -> dict[str, str]:
     # Git's own helpers may need the CI's other tokens.
-    safe = _confined(root, _without(variables, _OWN_SECRETS) | _SAFE_VARIABLES)
+    safe = _confined(root, _without(variables, secrets) | _SAFE_VARIABLES)
     safe = {name: value for name, value in safe.items() if name not in _NETWORK_VARIABLES}
     given = {name: variables[name] for name in _NETWORK_VARIABLES if name in variables}
     return safe | {"GIT_ALLOW_PROTOCOL": _PROTOCOLS} | given | _NO_QUESTIONS

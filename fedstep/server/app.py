@@ -32,6 +32,7 @@ from fedstep.server.metrics import Metrics, TimedApp
 from fedstep.server.models import ModelEndpoint
 from fedstep.server.openapi import document
 from fedstep.server.settings import ModeContext, Routes, ServiceMode, Settings
+from fedstep.server.storage.engine import explain_errors
 from fedstep.server.storage.store import Store
 from fedstep.server.update_endpoint import PATH, FastRoute, UpdateEndpoint, refuse
 from fedstep.server.writer import Writer, on_disk
@@ -111,7 +112,8 @@ def serve(
     """
     start_logging(settings.log_format, settings.log_level)
     scheme = "https" if settings.tls and checked(settings.tls) else "http"
-    app = create(settings)
+    with explain_errors(settings.store):
+        app = create(settings)
     socket = listener(settings.host, settings.port)
     host = f"[{settings.host.strip('[]')}]" if ":" in settings.host else settings.host
     ready(f"{scheme}://{host}:{socket.getsockname()[1]}")

@@ -48,7 +48,7 @@ class Pattern:
         >>> [Pattern(glob).matches("Acme/web") for glob in ("acme", "acme/w*", "acm", "*")]
         [True, True, False, True]
         """
-        wanted, segments = self.glob.lower().split("/"), path.lower().split("/")
+        wanted, segments = (_lower(text).split("/") for text in (self.glob, path))
         return len(segments) >= len(wanted) and all(map(fnmatchcase, segments, wanted))
 
 
@@ -154,6 +154,11 @@ def _text(claim: object) -> str:
     """Return a claim that can be an identity, else ""."""
     text = str(claim) if isinstance(claim, str | int) and not isinstance(claim, bool) else ""
     return text if len(text) <= LONGEST_PATTERN and text.isprintable() else ""
+
+
+def _lower(text: str) -> str:
+    """Return the text with ASCII letters in lower case: `lower` makes a plain k of the Kelvin sign, too."""
+    return "".join(letter.lower() if letter.isascii() else letter for letter in text)
 
 
 def _label(text: str) -> str:

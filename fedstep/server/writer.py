@@ -13,6 +13,7 @@ from typing import TypeAlias, TypeVar
 from fedstep.server.aggregation.inputs import CurrentModels
 from fedstep.server.http_messages import HttpProblem
 from fedstep.server.mode import BufferPolicy, BufferStatus, is_due, updates_needed
+from fedstep.server.storage.engine import StoreReplaced
 from fedstep.server.storage.store import Step, Store
 from fedstep.server.storage.update_repository import ErasureResult, StoredReceipt, UpdateOffer, UpdateRejected
 from fedstep.server.storage.version_repository import VersionListing
@@ -126,7 +127,8 @@ class Writer:
         try:
             outcomes = await _run_in(self._store.executor, lambda: self._accept(offers, candidate))
         except Exception as error:  # noqa: BLE001  whatever it was, each sender must hear that nothing was promised
-            log.error("%d updates could not be stored: %s", len(batch), type(error).__name__)
+            reason = str(error) if isinstance(error, StoreReplaced) else type(error).__name__
+            log.error("%d updates could not be stored: %s", len(batch), reason)
             for _, future in batch:
                 if not future.done():
                     future.set_exception(error)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 from fedstep.federation.messages import Update, Vector, unpack_update
 from fedstep.server.gate import EvaluationSum, Evidence, Verdict
@@ -87,6 +88,11 @@ class ModelState:
     restarted: Mapping[str, float]
     now: float
     earlier: Sequence[ModelVersion] = field(default=(), kw_only=True)
+
+    def last_restart(self, task: str) -> float:
+        """Return when the task last went back to its production; -inf for never, or for a clock that was ahead."""
+        restarted = self.restarted.get(task, -inf)
+        return restarted if restarted <= self.now else -inf
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from math import inf
 from operator import itemgetter
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
@@ -168,7 +167,7 @@ def _advance_task(
     decision = TrialOutcome(trial, verdict)
     if verdict.outcome == "promoted":
         source, production = trial.version, trial.vector
-    elif verdict.outcome == "rejected" and state.now - state.restarted.get(name, -RESTART_SECONDS) >= RESTART_SECONDS:
+    elif verdict.outcome == "rejected" and state.now - state.last_restart(name) >= RESTART_SECONDS:
         # of the half that is lost most was noise; a damage is gone after a few rejections
         vector = mean = to_float_array(np.float32(0.5) * (to_numpy(production) + to_numpy(vector)))
         decision = TrialOutcome(trial, verdict, restarted=True)
@@ -198,7 +197,7 @@ def _begin_trial(
     if not is_ready:
         return TaskState(vector, mean, source, None, decision)
     if mean == vector:  # the task has no mean of all its newest vectors
-        restarted = state.now if decision and decision.restarted else state.restarted.get(name, -inf)
+        restarted = state.now if decision and decision.restarted else state.last_restart(name)
         newest = (state.current.candidate, *state.earlier[:EARLIER])
         earlier = [
             one.vectors[name] for one in newest if one.version - source >= gate.distance and one.created >= restarted

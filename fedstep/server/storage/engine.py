@@ -10,7 +10,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from math import inf
 from pathlib import Path
-from threading import Event, Timer
+from threading import Event, Lock, Timer
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, func, inspect, select
@@ -32,6 +32,10 @@ T = TypeVar("T")
 log = logging.getLogger("fedstep.server")
 
 
+class StoreReplaced(Exception):
+    """The file of a SQLite database was removed or replaced while it was open."""
+
+
 def require_store(store: str) -> str:
     """Return the URL. Raise UsageError if the store does not exist, because opening it would create it."""
     url = _url(store)
@@ -46,6 +50,7 @@ def create_store_engine(store: str) -> Engine:
     if not _is_postgresql(url):
         engine = create_engine(url, hide_parameters=True)
         event.listen(engine, "connect", _prepare_sqlite)
+        _OpenFiles(engine)
         event.listen(engine, "begin", _begin)
         return engine
     given = {name: value for name, value in PATIENCE.items() if name not in url.query}
@@ -106,6 +111,15 @@ def truncate_wal(engine: Engine) -> None:
         connection.close()
 
 
+@contextmanager
+def explain_errors(store: str) -> Iterator[None]:
+    """Raise UsageError for what the database raises: where a command starts, nobody sees a traceback."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise store_error(store, error) from error
+
+
 def store_error(store: str, error: Exception) -> UsageError:
     """Return the error for a database that cannot be used, without passwords."""
     url = _url(store)
@@ -164,8 +178,10 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:  # Any: the drive
     With secure_delete, deleted data is overwritten; otherwise its bytes stay in free pages of the file.
     """
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={LONG}", "secure_delete=ON"):
-        connection.execute(f"PRAGMA {pragma}")
+    # busy_timeout before what may have to wait, and schema_version last: SQLite then has opened its log
+    settings = f"busy_timeout={LONG}", "journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "schema_version"
+    for pragma in settings:
+        connection.execute(f"PRAGMA {pragma}").fetchall()
 
 
 def _prepare_postgresql(connection: Any, _record: object) -> None:
@@ -180,6 +196,42 @@ def _begin(connection: Connection) -> None:
     """Take the write lock at once unless read-only: a read lock cannot be upgraded while another writer is active."""
     only_reads = connection.get_execution_options().get("only_reads")
     connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")
+
+
+class _OpenFiles:
+    """The SQLite file that an engine has open, and its write-ahead log, which stays as long as a connection is open.
+
+    Where one of them is removed or replaced, SQLite goes on to write into a file that nobody finds again, or beside
+    another process.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._path, self._connections, self._lock = "", 0, Lock()
+        self._files: tuple[tuple[int, int], ...] = ()
+        event.listen(engine, "connect", self._opened)
+        event.listen(engine, "close", self._closed)
+        event.listen(engine, "begin", self._check)
+
+    def _opened(self, connection: Any, _record: object) -> None:
+        with self._lock:
+            if not self._connections:
+                self._path = connection.execute("PRAGMA database_list").fetchone()[2]
+                self._files = self._identify()
+            self._connections += 1
+
+    def _closed(self, _connection: object, _record: object) -> None:
+        with self._lock:
+            self._connections -= 1
+
+    def _check(self, connection: Connection) -> None:
+        """Raise StoreReplaced before a transaction that writes."""
+        if not connection.get_execution_options().get("only_reads") and self._identify() != self._files:
+            raise StoreReplaced("the file of the store, or its log, was removed or replaced: restart the aggregator")
+
+    def _identify(self) -> tuple[tuple[int, int], ...]:
+        with suppress(OSError):
+            return tuple((about.st_dev, about.st_ino) for about in (os.stat(self._path), os.stat(f"{self._path}-wal")))
+        return ()
 
 
 MOST = 999  # parameters that every SQLite accepts in a statement
@@ -257,24 +309,29 @@ def free_bytes(store: str) -> float:
         return 0.0
 
 
-def _make_private(store: str) -> None:
-    """Let only its owner read a SQLite file, made here if it is not there; SQLite gives its log the same rights.
+def _create_private(store: str) -> None:
+    """Make an SQLite file that only its owner reads, unless it is there; SQLite gives its log the same rights."""
+    url = _url(store)
+    if not _is_postgresql(url):
+        with suppress(OSError):
+            os.close(os.open(str(url.database), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
-    A file that is there is not opened: closing it would end the locks that this process has on it (POSIX), so that
+
+def _make_private(store: str) -> None:
+    """Let only its owner read an SQLite file and its log; call it once the file is known to be a store.
+
+    The file is not opened: closing it would end the locks that this process has on it (POSIX), so that
     another process takes itself for the last one and deletes the log that this one goes on to write.
     """
     url = _url(store)
-    if _is_postgresql(url):
-        return
-    with suppress(OSError):
-        with suppress(FileExistsError):
-            os.close(os.open(str(url.database), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        os.chmod(str(url.database), 0o600)
+    for suffix in () if _is_postgresql(url) else ("", "-wal", "-shm"):
+        with suppress(OSError):
+            os.chmod(f"{url.database}{suffix}", 0o600)
 
 
 def open_engine(store: str) -> Engine:
     """Return an engine with all tables in the current layout. Raise UsageError when the database cannot be opened."""
-    _make_private(store)
+    _create_private(store)
     engine = create_store_engine(store)
     try:
         with read_only(engine).begin() as connection:
@@ -283,6 +340,7 @@ def open_engine(store: str) -> Engine:
             with engine.begin() as connection:
                 advisory_lock(connection, "layout")  # replicas start together
                 migrate(connection)
+        _make_private(store)
     except SQLAlchemyError as error:
         engine.dispose()
         raise store_error(store, error) from error

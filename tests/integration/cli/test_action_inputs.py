@@ -27,3 +27,29 @@ class TestInputs:
         names = [line.partition("=")[0] for line in output.read_text().splitlines()]
         assert set(names) <= {"prefix", "restore", "started"}
         assert len(names) == len(set(names))
+
+    def test_line_break_in_a_package_or_message_is_no_command(self, tmp_path: Path):
+        """The runner takes each line of the log that begins with two colons for a command, also after a lone return."""
+        says = tmp_path / "says"
+        says.write_text("#!/bin/sh\nprintf 'fedstep: no\\r::add-mask::a\\n::add-mask::a\\n' >&2\nexit 6\n")
+        says.chmod(0o755)
+        variables = {
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "RUNNER_TEMP": str(tmp_path),
+            "GITHUB_OUTPUT": str(tmp_path / "output"),
+            "FEDSTEP_AGGREGATOR": "http://127.0.0.1:9",
+            "FEDSTEP_CI_CELL": "null",
+            "FEDSTEP_STRICT": "false",
+            "WITH_ENVIRONMENT": str(tmp_path / "environment"),
+            "WITH_FIND_LINKS": "",
+            "WITH_JUNIT": "",
+            "WITH_PYTHON": "false",
+        }
+        told = ""
+        for command, package in (("", "fedstep\n::add-mask::a\r::add-mask::a"), (str(says), "fedstep")):
+            given = {**variables, "WITH_COMMAND": command, "WITH_PACKAGE": package}
+            ran = subprocess.run(("bash", str(STEP), "triage"), env=given, check=False, capture_output=True, timeout=60)
+            (tmp_path / "fedstep/not-installed").unlink(missing_ok=True)
+            told += ran.stdout.decode()
+        assert "::warning title=fedstep::" in told
+        assert [line for line in told.splitlines() if line.startswith("::add-mask")] == []

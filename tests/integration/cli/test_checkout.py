@@ -14,6 +14,7 @@ import pytest
 from fedstep.cli.main import iter_commands
 from fedstep.config import NOT_IN_FILES
 from fedstep.errors import InputError
+from fedstep.ingest.git_process import RECEIVE_PACK, _replacements, _steering, run_git, run_remote_git
 from fedstep.ingest.mutes import Acknowledgement, add_acknowledgement
 from tests.helpers.cli import Checkout, answering, forty_tests, new_checkout, recording, server
 
@@ -275,8 +276,6 @@ class TestGitConfiguration:
 
     def test_filter_of_git_lfs_stays(self, place: Checkout):
         """Without it git would call each of its files changed."""
-        from fedstep.ingest.git_process import _replacements, _steering
-
         _steering.cache_clear()
         for key, words in (("clean", "clean -- %f"), ("smudge", "smudge -- %f"), ("process", "filter-process")):
             place.git("config", f"filter.lfs.{key}", f"git-lfs {words}")
@@ -352,6 +351,43 @@ class TestGitConfiguration:
         assert place.run("forget", "--remote", "--yes", "--history", "git").code == 0
         assert not place.git("ls-remote", str(tmp_path / "remote"))
         assert not (tmp_path / "seen").exists()
+
+    def test_no_hook_of_the_configuration_runs(self, place: Checkout, tmp_path: Path):
+        """From git 2.54 on a hook may be named there, and from 2.55 on all hooks of an event can be turned off."""
+        root = str(place.root)
+        place.git("config", "remote.origin.url", str(tmp_path / "remote"))
+        place.git("init", "-q", "--bare", str(tmp_path / "remote"))
+        for event in ("reference-transaction", "pre-push", "pre-receive", "post-update"):
+            for folder in (root, str(tmp_path / "remote")):
+                place.git("-C", folder, "config", f"hook.a.b={event}.event", event)
+                place.git("-C", folder, "config", f"hook.a.b={event}.command", str(tmp_path / "spy.sh"))
+            _steering.cache_clear()
+            assert run_git(root, ("config", "--bool", f"hook.a.b={event}.enabled"))().out == b"false\n"
+            assert run_git(root, ("config", "--bool", f"hook.{event}.enabled"))().out == b"false\n"
+            assert f"-c hook.{event}.enabled=false" in RECEIVE_PACK
+        assert place.run("train", "--junit", place.report(forty_tests(1)), "--history", "git").code == 0
+        assert place.git("ls-remote", str(tmp_path / "remote")), "the history was pushed"
+        assert not (tmp_path / "seen").exists()
+
+    def test_nothing_is_checked_out_in_a_remote_folder(self, place: Checkout, tmp_path: Path):
+        """There, git would write the files of our ref as those of its branch, through a filter."""
+        remote = tmp_path / "remote"
+        place.git("init", "-q", str(remote))
+        place.git("config", "remote.origin.url", str(remote))
+        place.git("-C", str(remote), "config", "filter.x.process", str(tmp_path / "spy.sh"))
+        place.git("-C", str(remote), "config", "receive.denyCurrentBranch", "updateInstead")
+        (remote / ".git/info/attributes").write_text("* filter=x\n")
+        (remote / ".git/HEAD").write_text("ref: refs/fedstep/history\n")
+        assert place.run("train", "--junit", place.report(forty_tests(1)), "--history", "git").code == 0
+        assert place.git("ls-remote", str(remote)), "the history was pushed"
+        assert place.run("forget", "--remote", "--yes", "--history", "git").code == 0
+        assert not (tmp_path / "seen").exists()
+
+    def test_folder_of_this_machine_gets_no_token(self, place: Checkout, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setenv("GITHUB_TOKEN", TOKEN)
+        tell = ("-c", "alias.tell=!env", "tell")
+        assert TOKEN.encode() in run_remote_git(str(place.root), tell, 5.0).out
+        assert TOKEN.encode() not in run_remote_git(str(place.root), tell, 5.0, is_local=True).out
 
     def test_no_program_tells_refs_of_alternates(self, place: Checkout, tmp_path: Path):
         place.git("init", "-q", "--bare", str(tmp_path / "remote"))

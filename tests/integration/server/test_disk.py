@@ -127,6 +127,35 @@ class TestLockedDatabase:
             assert accounts(server.store_beside(tmp_path), bodies, promised).wrong == ()
 
 
+class TestReplacedStore:
+    @pytest.mark.parametrize("removed", ["a.db", "a.db-wal"])
+    def test_nothing_is_acknowledged_into_a_removed_file(self, tmp_path, removed):
+        """SQLite would go on to write into files that no longer have a name."""
+        bodies = dict(made(number) for number in range(2))
+        first, second = bodies
+        with serving(tmp_path) as server:
+            receipt(post(server, first, bodies[first]))
+            (server.folder / removed).rename(tmp_path / "removed")
+            answer = post(server, second, bodies[second])
+            assert (answer.status_code, int(answer.headers["Retry-After"]) > 0) == (503, True)
+            time.sleep(1.1)  # the last test write counts for a second
+            assert requests.get(f"{server.url}/readyz", timeout=30).status_code == 503
+
+    def test_nothing_is_acknowledged_beside_another_store(self, tmp_path):
+        """A backup that is put in its place while it runs."""
+        bodies = dict(made(number) for number in range(2))
+        first, second = bodies
+        with serving(tmp_path) as server:
+            receipt(post(server, first, bodies[first]))
+            with (
+                closing(sqlite3.connect(server.folder / "a.db")) as store,
+                closing(sqlite3.connect(tmp_path / "backup.db")) as backup,
+            ):
+                store.backup(backup)
+            (tmp_path / "backup.db").replace(server.folder / "a.db")
+            assert post(server, second, bodies[second]).status_code == 503
+
+
 class TestSignals:
     def test_sigterm_under_load_keeps_acknowledged_and_exits_0(self, tmp_path):
         """SIGTERM under load keeps what was acknowledged and ends with 0."""

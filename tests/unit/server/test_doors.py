@@ -19,6 +19,7 @@ from fedstep.federation.client import push
 from fedstep.federation.messages import pack_update, shape
 from fedstep.federation.transport import RetryPolicy, requests_transport
 from fedstep.schema.schema import schema
+from fedstep.server.app import serve
 from fedstep.server.health import LEAST_FREE
 from fedstep.server.identity import Identity, TokenBook
 from fedstep.server.listener import MOST_WAITING
@@ -202,6 +203,26 @@ class TestStoreFile:
         modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
         store.close()
         assert set(modes.values()) == {0o600}, modes
+
+    def test_rights_of_a_file_that_is_no_store_stay(self, tmp_path: Path, ours):
+        """With a mistyped --store, the file of another program was closed to its other readers."""
+        path = tmp_path / "passwd"
+        path.write_text("root:x:0:0\n" * 100)
+        path.chmod(0o644)
+        with pytest.raises(UsageError, match="cannot be opened"):
+            Store(f"sqlite:///{path}", ours)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+    def test_start_that_cannot_write_is_one_sentence(self, tmp_path: Path, settings, ours):
+        """A read-only disk or the lock of another process: SQLite opens the file, and the first write fails."""
+        path = tmp_path / "b.db"
+        store = Store(f"sqlite:///{path}", ours)
+        store.start(_zeros(ours), 0.0)
+        store.close()
+        with sqlite3.connect(path) as connection:
+            connection.execute("DROP TABLE versions")
+        with pytest.raises(UsageError, match="cannot be opened"):
+            serve(replace(settings, store=f"sqlite:///{path}"))
 
     def test_opening_a_store_again_leaves_its_locks(self, tmp_path: Path, ours):
         """Closing a second handle ended the process's locks: another process then deleted the log in use."""

@@ -21,6 +21,8 @@ class TestPatterns:
             ("*/web", "anyone/web", True),
             ("*", "", True),
             ("acme", "", False),
+            ("acme/kit", "acme/\N{KELVIN SIGN}it", False),
+            ("acme/Über", "ACME/Über", True),
         ],
     )
     def test_a_pattern_is_compared_segment_by_segment(self, glob, path, fits):

@@ -85,6 +85,8 @@ RULES: tuple[tuple[str, Callable[[Signature], bool]], ...] = (
     ),
     ("CTest", lambda s: s.has("status") and "disabled" in s.suite and s.case.get("name") == s.case.get("classname")),
     ("Behave", lambda s: s.has("status") and s.case.get("status", "").islower() and "hostname" in s.suite),
+    ("Pester", lambda s: s.named("Pester")),
+    ("minitest", lambda s: s.has("assertions") and s.case.get("file", "").endswith(".rb")),
     ("PHPUnit", lambda s: s.has("assertions") and ("class" in s.case or "warnings" in s.suite or s.has("file"))),
     ("minitest", lambda s: s.has("assertions")),
     ("RSpec", lambda s: s.suite.get("name", "").startswith("rspec")),

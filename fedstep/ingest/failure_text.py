@@ -44,8 +44,13 @@ _NUMBER = re.compile(r"(?<![A-Za-z0-9])\d+")
 _AT = re.compile(r"\s*at (?:async |new )?[\w.$<>]+ \(<anonymous>\)\s*$")  # a frame of JavaScript that has no place
 _GO_MARK = re.compile(r"\s*(?:=== |--- )")
 _GO_ENDS, _GO_EXIT = ("--- FAIL: ", "panic: ", "fatal error: ", ".go:"), "the test process exited inside this test"
+_FAILING = re.compile(
+    r"\b(?<!\b0 )(?:fail(?:ed|ures?)?|errors?|assert\w*|expected|panic(?:ked)?|abort\w*|exception)\b", re.I
+)
 _NO_MESSAGE = re.compile(
-    r"(?:assert(?:ion)?\s*(?:error|failed|false|not true)?|failed|failure|error|none|null|false)?\W*", re.I
+    r"(?:assert(?:ion)?\s*(?:error|failed|false|not true)?|failed|failure|(?:build |runtime )?error|none|null|false)?"
+    r"\W*",
+    re.I,
 )
 
 
@@ -104,6 +109,16 @@ def _message_in(text: str) -> str:
         return "\n".join(ends[-1:])
     before = [line for line in lines if line.strip() and not any(own.match(line) for own in (_FRAMES, _AT, _GO_MARK))]
     return "\n".join(before[:MAX_LINES])
+
+
+def find_message(output: str) -> str:
+    r"""Return the lines of a failed test's output that tell of a failure, else its last ones.
+
+    >>> find_message("a.c:70:adds:PASS\na.c:64:rounds:FAIL: Expected 3 Was 4\n\n2 Tests 1 Failures\nFAIL\n")
+    'a.c:64:rounds:FAIL: Expected 3 Was 4\n2 Tests 1 Failures'
+    """
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return "\n".join([line for line in lines if _FAILING.search(line)][:MAX_LINES] or lines[-MAX_LINES:])
 
 
 def _is_without_end(text: str) -> bool:

@@ -22,7 +22,7 @@ from fedstep.ingest.cases import (
     relative_path,
 )
 from fedstep.ingest.change_impact import NOT_STARTED
-from fedstep.ingest.failure_text import COLLECTION, HALF, FailureText, read_failure
+from fedstep.ingest.failure_text import COLLECTION, HALF, FailureText, find_message, read_failure
 from fedstep.ingest.mutes import QUARANTINED
 from fedstep.ingest.test_identity import MAX_NAME, identify_script, is_absolute, script_of, variant_of
 from fedstep.ingest.xml import MAX_DEPTH, RejectedDocument, Tokenizer
@@ -46,6 +46,9 @@ COLLECTIONS = (COLLECTION, "collection skipped")  # pytest's messages of a modul
 FAILED_IMPORT = "unittest.loader._FailedTest"
 FIXTURE = re.compile(r"((?:setUp|tearDown)(?:Class|Module)) \((.+)\)")
 JEST_SUITE = "Test suite failed to run"
+GO_BROKEN = ("[build failed]", "[setup failed]")  # of go-junit-report; a package that panics has the error below
+GO_ABORTED = ("Failure", "Runtime error")
+PLACE = re.compile(r"(.*\.\w{1,5}):\d+")  # Busted's classes and ExUnit's files have a line, which moves
 NODE_FAILURES = re.compile(r"fail (\d{1,9})")
 MARKS = {"failure": FAILED, "error": FAILED, "skipped": SKIPPED, "disabled": SKIPPED}
 MARKS |= dict.fromkeys(("flakyFailure", "flakyError", "rerunFailure", "rerunError"), AGAIN)
@@ -182,6 +185,16 @@ def _other_class(case: Mapping[str, str]) -> str:
     return case.get("class") or case.get("className") or ""
 
 
+def _without_line(path: str) -> str:
+    """Return a path without the line behind it.
+
+    >>> _without_line("spec/cart_spec.lua:5"), _without_line("shop.Cart")
+    ('spec/cart_spec.lua', 'shop.Cart')
+    """
+    found = PLACE.fullmatch(path) if path[-1:].isdecimal() else None
+    return found[1] if found else path
+
+
 def attempt_of(name: str, value: str) -> int:
     """Return the attempt that an attribute or property means, from 1; 0 for none: "First Run", "Retry 1", "2"."""
     digits = re.search(r"\d{1,6}", value)
@@ -219,7 +232,7 @@ class JUnitHandler:
         self._has_case = False  # one was opened
         self._marks, self._failure_type = 0, ""  # of the open case
         self._message = self._failure_text = self._failure_end = ""
-        self._is_reading_text = False
+        self._is_reading_text = self._is_output = False
         self._class, self._prefix = NO_CLASS, ""  # of the last case, and how the names of its class begin
         self._is_mocha = signature.named("Mocha Tests")
         self._root_file = ""
@@ -294,6 +307,9 @@ class JUnitHandler:
             self._marks |= mark | TODO * is_todo | MISSING * is_missing | COLLECTED * is_collected
             if mark != SKIPPED and not self._failure_type:
                 self._start_failure(attributes)
+        elif name == "system-out" and self._marks & FAILED and not (self._message or self._failure_text):
+            self._is_output = self._is_reading_text = True  # CTest has nothing else
+            self._tokenizer.set_text_handler(self._read_text)
         elif name == "property":
             self._read_property(attributes)
         elif name in ("error", "failure") and self._depth == (self._suites[-1].depth if self._suites else 1) + 1:
@@ -381,8 +397,12 @@ class JUnitHandler:
 
     def _stop_reading_text(self) -> None:
         self._tokenizer.set_text_handler(None)
-        self._failure_type = self._failure_type or failure_word(self._failure_text)
-        self._is_reading_text = False
+        if self._is_output:
+            self._message = find_message(f"{self._failure_text}\n{self._failure_end}")
+            self._failure_text = self._failure_end = ""
+        else:
+            self._failure_type = self._failure_type or failure_word(self._failure_text)
+        self._is_reading_text = self._is_output = False
 
     def _finish_case(self, case: dict[str, str]) -> None:
         collector, get = self._collector, case.get
@@ -409,7 +429,7 @@ class JUnitHandler:
             if seconds != seconds:  # NaN
                 collector.note(explain_time(time), kept=True)
         if self._is_told or len(case) != USUAL_ATTRIBUTES or "classname" not in case or not time:
-            told = self._failure(test) if self._failure_type or self._failure_text else NO_FAILURE
+            told = self._failure(test) if self._failure_type or self._failure_text or self._message else NO_FAILURE
             line = self._line(case["line"]) if "line" in case else 0
             run = (seconds, self._failure_type, file, line, self._label, self._attempt_of(case), *told)
             self._append(TestRun(test, self._outcome(case), *run))
@@ -420,8 +440,10 @@ class JUnitHandler:
         """Return class and name of a case that stands for a module, class or file that could not begin; None if not.
 
         These are pytest's and unittest's modules that cannot be imported, the `setUpClass` and the like of unittest,
-        whose class would have the time of the run in its name, and the files of Jest and Vitest.
+        whose class would have the time of the run in its name, the files of Jest and Vitest, and packages of Go.
         """
+        if name in GO_BROKEN or (name, self._message) == GO_ABORTED:
+            return class_name, NOT_STARTED
         if class_name.startswith(FAILED_IMPORT):
             return f"{class_name.removeprefix(FAILED_IMPORT)}.{name}".lstrip("."), NOT_STARTED
         if fixture := FIXTURE.fullmatch(name):
@@ -442,7 +464,7 @@ class JUnitHandler:
         return read_failure(test, self._failure_type, self._message, text)
 
     def _file(self, case: dict[str, str]) -> str:
-        return relative_path(case.get("file") or self._suite_file, self._collector.root)[:MAX_NAME]
+        return relative_path(_without_line(case.get("file") or self._suite_file), self._collector.root)[:MAX_NAME]
 
     def _change_class(self, class_name: str, name: str, file: str) -> None:
         """Set how the names of tests of this class begin."""
@@ -454,7 +476,8 @@ class JUnitHandler:
         elif not class_name or (self._is_node and class_name == "test"):  # Node calls every class "test"
             self._class, self._prefix = NO_CLASS, self._suite_prefix(file, class_name)
         else:
-            self._class, self._prefix = class_name, f"{relative_path(class_name, self._collector.root)}#"
+            group = relative_path(_without_line(class_name), self._collector.root)
+            self._class, self._prefix = class_name, f"{group}#"
         if suite.variant:
             self._prefix += f"[{suite.variant}] "
 

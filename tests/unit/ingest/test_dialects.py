@@ -236,3 +236,90 @@ class TestDialects:
             document = Document(lambda: read_blocks(stream), "vitest.xml", "")
             next(iter(document))
             assert document.signature.named("vitest tests")
+
+
+STRANGERS = {
+    "ginkgo": (
+        '<testsuites><testsuite name="Shop Suite" package="/w/shop"><testcase name="[It] Cart adds [slow]" '
+        'classname="Shop Suite" status="passed" time="0.5"><system-err>Enter</system-err></testcase>'
+        '<testcase name="[It] Cart panics" classname="Shop Suite" status="panicked" time="0.5">'
+        '<error message="boom" type="panicked">boom\ngoroutine 1</error></testcase></testsuite></testsuites>',
+        [("p", "Shop Suite#[It] Cart adds [slow]", ""), ("f", "Shop Suite#[It] Cart panics", "boom")],
+    ),
+    "bats": (
+        '<testsuites time="0.1"><testsuite name="cart.bats"><testcase classname="cart.bats" name="breaks" time="0.03">'
+        '<failure type="failure">(in test file cart.bats, line 9)\n  `[ 1 -eq 2 ]\' failed</failure></testcase>'
+        '<testcase classname="cart.bats" name="skips" time="0"><skipped>not now</skipped></testcase>'
+        "</testsuite></testsuites>",
+        [
+            ("f", "cart.bats#breaks", "(in test file cart.bats, line 9)\n`[ 1 -eq 2 ]' failed"),
+            ("s", "cart.bats#skips", ""),
+        ],
+    ),
+    "shellspec": (
+        '<testsuites name=""><testsuite id="0" name="spec/cart_spec.sh"><testcase classname="spec/cart_spec.sh" '
+        'name="cart breaks" time="0.01"><failure message="The output should equal 2">expected: 2</failure></testcase>'
+        "</testsuite></testsuites>",
+        [("f", "spec/cart_spec.sh#cart breaks", "The output should equal 2")],
+    ),
+    "swift testing": (
+        '<testsuites><testsuite name="TestResults"><testcase classname="ShopTests.CartTests" name="breaks(_:)" '
+        'time="0.0002"><failure message="Expectation failed: 1 == 2" /></testcase></testsuite></testsuites>',
+        [("f", "ShopTests.CartTests#breaks(_:)", "Expectation failed: 1 == 2")],
+    ),
+    "exunit": (  # the file has a line, which moves with each change above it
+        '<testsuites><testsuite name="Elixir.Shop.CartTest"><testcase classname="Elixir.Shop.CartTest" '
+        'name="test adds" time="0.01" file="test/shop/cart_test.exs:5"/></testsuite></testsuites>',
+        [("p", "Elixir.Shop.CartTest#test adds", "")],
+    ),
+    "busted": (
+        '<testsuites><testsuite name="Run 1 of 1" package="busted"><testcase classname="spec/cart_spec.lua:5" '
+        'name="cart adds" time="0.01"/></testsuite></testsuites>',
+        [("p", "spec/cart_spec.lua#cart adds", "")],
+    ),
+    "tasty": (
+        '<testsuites><testsuite name="Shop"><testsuite name="Cart"><testcase name="breaks" time="0.01" '
+        'classname="Shop.Cart"><failure>expected: 2\n but got: 1</failure></testcase></testsuite></testsuite>'
+        "</testsuites>",
+        [("f", "Shop.Cart#breaks", "expected: 2\nbut got: 1")],
+    ),
+    "newman": (
+        '<testsuites name="Shop API"><testsuite name="cart / add"><testcase name="Status" time="0.9" classname="API"/>'
+        '</testsuite><testsuite name="cart / remove"><testcase name="Status" time="0.3" classname="API"/></testsuite>'
+        "</testsuites>",
+        [("p", "cart / add::API#Status", ""), ("p", "cart / remove::API#Status", "")],
+    ),
+    "go-junit-report": (
+        '<testsuites><testsuite name="example.com/a"><testcase name="[build failed]" classname="example.com/a" '
+        'time="0.000"><error message="Build error">a/a.go:3:1: syntax error</error></testcase></testsuite>'
+        '<testsuite name="example.com/b"><testcase name="Failure" classname="example.com/b" time="0.000">'
+        '<error message="Runtime error">panic: boom</error></testcase></testsuite></testsuites>',
+        [
+            ("f", "example.com/a#<init>", "a/a.go:3:1: syntax error"),
+            ("f", "example.com/b#<init>", "panic: boom"),
+        ],
+    ),
+    "ctest": (  # what a program of Unity prints is in its output alone
+        '<testsuite name="(empty)" disabled="0"><testcase name="hex" classname="hex" time="0.04" status="fail">'
+        '<failure message=""/><system-out>a.c:70:adds:PASS\na.c:64:rounds:FAIL: Expected 3 Was 4\n\nFAIL\n'
+        "</system-out></testcase></testsuite>",
+        [("f", "hex#hex", "a.c:64:rounds:FAIL: Expected 3 Was 4\nFAIL")],
+    ),
+    "ctest without a word": (
+        '<testsuite name="(empty)" disabled="0"><testcase name="hex" classname="hex" time="0.04" status="fail">'
+        '<failure message=""/><system-out>starting\nreading\nwriting\n</system-out></testcase></testsuite>',
+        [("f", "hex#hex", "reading\nwriting")],
+    ),
+    "output beside a message": (
+        '<testsuite><testcase name="a" classname="A"><failure message="1 != 2"/><system-out>failed to x</system-out>'
+        "</testcase></testsuite>",
+        [("f", "A#a", "1 != 2")],
+    ),
+}
+
+
+@pytest.mark.parametrize(("document", "expected"), STRANGERS.values(), ids=STRANGERS)
+def test_a_strangers_report_reads_as_a_person_reads_it(document: str, expected: list[tuple[str, str, str]]) -> None:
+    """Outcome, id and message of tools that no sample file is of."""
+    runs = read_reports([_text("report.xml", document)], ROOT).tests
+    assert [(run.outcome, run.test, run.message) for run in runs] == expected

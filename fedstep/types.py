@@ -3,8 +3,7 @@
 import math
 from collections.abc import Iterable
 from enum import StrEnum
-from functools import cache
-from typing import NamedTuple, TypeVar, get_args
+from typing import NamedTuple
 from zlib import crc32
 
 NO_SECONDS = math.nan
@@ -146,16 +145,6 @@ class CiRun(NamedTuple):
     number: int | None = None  # counts the runs of this workflow: the next run has the next number; None if not told
 
 
-def job_run(ci: CiRun) -> str:
-    """Return the run and attempt of a job, "" where the CI names none. Builds of one job in one run are no reruns."""
-    return f"{ci.run}/{ci.attempt}" if ci.run else ""
-
-
-def is_later_attempt(run: str) -> bool:
-    """Return whether the CI says that a run, as `job_run` writes it, repeats an earlier attempt."""
-    return run.rpartition("/")[2] not in ("", "1")
-
-
 class Duration(NamedTuple):
     """A build's wall time and its source; durations of different sources are never mixed."""
 
@@ -194,34 +183,6 @@ class Build(NamedTuple):
     def failures(self) -> Iterable[TestRun]:
         """Return the tests that failed at least once, flakes included."""
         return (run for run in self.reports.tests if run.outcome in "fck")
-
-
-Row = TypeVar("Row", bound=tuple[object, ...])
-LARGEST_NUMBER = 1e15  # more than any time in milliseconds
-
-
-def with_types(row: Row) -> Row:
-    """Return a NamedTuple whose values have the types of its fields: those from somebody else's file may have others.
-
-    Raise TypeError, or ValueError for a number that is too large.
-    """
-    for (name, classes), value in zip(_field_types(type(row)), row, strict=True):
-        if not isinstance(value, classes):
-            raise TypeError(f"{name} is {type(value).__name__}")
-        if isinstance(value, int | float) and abs(value) > LARGEST_NUMBER:
-            raise ValueError(f"{name} is too large")
-    return row
-
-
-@cache
-def _field_types(kind: type[tuple[object, ...]]) -> tuple[tuple[str, tuple[type, ...]], ...]:
-    """Return the name and the classes of each field of a NamedTuple; a float may be a whole number."""
-    found = []
-    for name, annotation in kind.__annotations__.items():
-        is_tuple = str(annotation).startswith("tuple[")
-        classes = (tuple,) if is_tuple else get_args(annotation) or (annotation,)
-        found.append((name, (*classes, int) if float in classes else classes))
-    return tuple(found)
 
 
 class LeftOut(NamedTuple):

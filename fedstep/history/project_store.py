@@ -7,10 +7,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from hashlib import blake2b
 from math import inf
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar, get_args
 
 from fedstep.errors import HistoryError
 from fedstep.files import LARGEST, read_bounded
@@ -184,6 +185,34 @@ class RecordLog(NamedTuple):
         for name in doomed:
             remove(os.path.join(self.folder, name))
         return len(doomed)
+
+
+LARGEST_NUMBER = 1e15  # more than any time in milliseconds
+Row = TypeVar("Row", bound=tuple[object, ...])
+
+
+def with_types(row: Row) -> Row:
+    """Return a NamedTuple whose values have the types of its fields: those from somebody else's file may have others.
+
+    Raise TypeError, or ValueError for a number that is too large.
+    """
+    for (name, classes), value in zip(_field_types(type(row)), row, strict=True):
+        if not isinstance(value, classes):
+            raise TypeError(f"{name} is {type(value).__name__}")
+        if isinstance(value, int | float) and abs(value) > LARGEST_NUMBER:
+            raise ValueError(f"{name} is too large")
+    return row
+
+
+@cache
+def _field_types(kind: type[tuple[object, ...]]) -> tuple[tuple[str, tuple[type, ...]], ...]:
+    """Return the name and the classes of each field of a NamedTuple; a float may be a whole number."""
+    found = []
+    for name, annotation in kind.__annotations__.items():
+        is_tuple = str(annotation).startswith("tuple[")
+        classes = (tuple,) if is_tuple else get_args(annotation) or (annotation,)
+        found.append((name, (*classes, int) if float in classes else classes))
+    return tuple(found)
 
 
 OLDEST_MARK = 7 * 86_400  # seconds; older marks and notes of a job are deleted

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from fedstep.errors import HistoryError
+from fedstep.ingest.ci import job_run
 from fedstep.types import (
     MAX_SECONDS,
     NO_SECONDS,
@@ -25,7 +26,6 @@ from fedstep.types import (
     TestRun,
     Unavailable,
     fingerprint,
-    job_run,
 )
 
 FORMAT = 1

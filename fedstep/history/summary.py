@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 from fedstep.errors import HistoryError
 from fedstep.history.cofailures import CofailureTable, apply_failures, pack_cofailures, unpack_cofailures
 from fedstep.history.flakiness import PreviousBuilds, apply_test_runs
-from fedstep.history.project_store import SUMMARY, ProjectStore, build_name
+from fedstep.history.project_store import SUMMARY, ProjectStore, build_name, with_types
 from fedstep.history.records import BuildRecord, Forecast
 from fedstep.history.test_table import NEVER, TestStats, TestTable, check_column, name_words, pack_tests, unpack_tests
 from fedstep.ingest.change_impact import file_kind, is_build_file
+from fedstep.ingest.ci import is_later_attempt, job_run
 from fedstep.schema.schema import schema
 from fedstep.types import (
     NO_SECONDS,
@@ -30,9 +31,6 @@ from fedstep.types import (
     FileChange,
     Outcome,
     SelectionTally,
-    is_later_attempt,
-    job_run,
-    with_types,
 )
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from fedstep.errors import HistoryError
 from fedstep.history.flakiness import is_incident
-from fedstep.history.project_store import TIMELINE, ProjectStore, build_name
+from fedstep.history.project_store import TIMELINE, ProjectStore, build_name, with_types
 from fedstep.history.records import BuildRecord, Forecast
 from fedstep.history.summary import Progress, say_nothing
 from fedstep.history.test_table import TestTable, former_ids
@@ -25,16 +25,7 @@ from fedstep.history.time_changes import (
     pack_levels,
     unpack_levels,
 )
-from fedstep.types import (
-    NO_SECONDS,
-    BuildOutcome,
-    ChangedTest,
-    Outcome,
-    TimeChange,
-    TimelineBuild,
-    TimelineFailure,
-    with_types,
-)
+from fedstep.types import NO_SECONDS, BuildOutcome, ChangedTest, Outcome, TimeChange, TimelineBuild, TimelineFailure
 
 FORMAT = 1
 MOST_BUILDS = 1000

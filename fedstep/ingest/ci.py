@@ -238,3 +238,13 @@ def _dig(value: object, *keys: str) -> object:
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value
+
+
+def job_run(ci: CiRun) -> str:
+    """Return the run and attempt of a job, "" where the CI names none. Builds of one job in one run are no reruns."""
+    return f"{ci.run}/{ci.attempt}" if ci.run else ""
+
+
+def is_later_attempt(run: str) -> bool:
+    """Return whether the CI says that a run, as `job_run` writes it, repeats an earlier attempt."""
+    return run.rpartition("/")[2] not in ("", "1")

@@ -16,13 +16,13 @@ from zlib import crc32
 from fedstep import __version__
 from fedstep.errors import HistoryError
 from fedstep.federation.model_cache import CachedModel
-from fedstep.history.project_store import CORRECTION, MODEL, OUTLOOK, ProjectStore
+from fedstep.history.project_store import CORRECTION, MODEL, OUTLOOK, ProjectStore, with_types
 from fedstep.history.summary import Summary, load_summary, pack_builds, plan_build, unpack_builds, usual_stream
 from fedstep.model.predictor import Predictor, load_predictor
 from fedstep.pipeline.context import change_problems, describe_model, empty_history_notices, input_notices, local_status
 from fedstep.results import FeatureContribution, Prediction, Problems, TestRisk
 from fedstep.schema.schema import schema
-from fedstep.types import BuildContext, Change, Unavailable, with_types
+from fedstep.types import BuildContext, Change, Unavailable
 
 
 def predict(

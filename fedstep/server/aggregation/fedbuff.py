@@ -104,10 +104,10 @@ class Usual(NamedTuple):
 
     def _median(self, values: NDArray[np.floating]) -> NDArray[np.floating]:
         counts = np.diff(np.append(self.starts, len(self.rows))).reshape(-1, *(1,) * (values.ndim - 1))
-        return _weighted_median(np.add.reduceat(values, self.starts) / counts, self.weights)
+        return weighted_median(np.add.reduceat(values, self.starts) / counts, self.weights)
 
 
-def _weighted_median(values: NDArray[np.floating], weights: Floats) -> NDArray[np.floating]:
+def weighted_median(values: NDArray[np.floating], weights: Floats) -> NDArray[np.floating]:
     """Return the median of the values, of each column where there are columns; of two in the middle the lower one."""
     order = np.argsort(values, axis=0)
     middle = (weights[order].cumsum(axis=0) >= weights.sum() / 2).argmax(axis=0)

@@ -27,6 +27,7 @@ from fedstep.server.aggregation.fedbuff import (
     owner_limit,
     scale_rate,
     update_mean,
+    weighted_median,
 )
 from fedstep.server.aggregation.inputs import (
     AggregationInput,
@@ -51,7 +52,6 @@ EARLIER = AVERAGED - 2  # of them are neither the new nor the current one
 RESTART_SECONDS = 86_400.0  # a task restarts at most once in this time, or rejections could stop the learning
 OPPOSED = 0.3  # of the sources of a task may be left out because they go against the others
 PROVEN = 2.0  # standard errors: of opponents that go so far against the others, the evaluations do not count either
-TRIMMED = 0.4  # of the sources of a coordinate, on each side, do not count for the common direction
 OWNERS = 4  # known ones, from which on they are the sources, and not their projects
 Names: TypeAlias = Mapping[str, Sequence[str]]  # of the coordinates of each task, in order
 Source: TypeAlias = tuple[str, str]  # an owner and its project; an owner with all its projects has ""
@@ -288,9 +288,7 @@ def _compare(deltas: Mapping[Source, list[FloatArray]], rules: AggregationRules)
     most = int(OPPOSED * len(sources))
     if not most or counts.max() < 2:
         return Comparison(usual=usual)
-    # `reduceat` along the first axis takes ten times as long
-    means = np.array([own.mean(axis=0) for own in np.split(rows, starts[1:])])
-    along = (rows @ _common_direction(means, usual.weights)).astype(np.float64)
+    along = _project(usual)
     mean = np.add.reduceat(along, starts) / counts
     squares = np.add.reduceat((along - np.repeat(mean, counts)) ** 2, starts)
     error = np.sqrt(squares / np.maximum(1, counts - 1) / counts)
@@ -308,24 +306,35 @@ def _weigh(sources: Sequence[Source], projects_per_owner: float) -> Floats:
     return even_out(np.ones(len(sources)), shares, owners, owner_limit(known, projects_per_owner))
 
 
-def _common_direction(means: FloatArray, weights: Floats) -> FloatArray:
-    """Return the sum of the means, each coordinate without its largest and smallest values.
+def _project(usual: Usual) -> Floats:
+    """Return how far each of the newest deltas goes along the common direction of all sources.
 
-    Of the sources that moved a coordinate, those within `TRIMMED` on each side do not count. A sum of whole vectors
-    would follow the sources that spend theirs on one coordinate.
+    No delta is longer than usual, and each coordinate is in units of its root mean square: otherwise the few that every
+    delta moves would hide what a source does to the many that are seldom moved.
+    """
+    rows, starts = usual.rows, usual.starts
+    lengths = np.sqrt(np.vecdot(rows, rows))
+    factors = np.minimum(1.0, usual.norm() / np.maximum(TINY, lengths)).astype(np.float32)
+    sizes = np.sqrt(np.einsum("i,ij,ij->j", factors**2, rows, rows) / np.float32(len(rows)))
+    sizes[sizes == 0.0] = 1.0
+    # `reduceat` along the first axis takes ten times as long
+    parts = zip(np.split(factors, starts[1:]), np.split(rows, starts[1:]), strict=True)
+    means = np.array([np.einsum("i,ij->j", own, deltas) / len(own) for own, deltas in parts]) / sizes
+    direction = _common_direction(means, usual.weights) / sizes
+    along: Floats = (factors * np.vecdot(rows, direction)).astype(np.float64)
+    return along
+
+
+def _common_direction(means: FloatArray, weights: Floats) -> FloatArray:
+    """Return the sum of the means of those sources with which most sources agree, none longer than the median.
+
+    Two agree whose means have a positive inner product. A median of each coordinate would follow attackers that move
+    all coordinates a little, because in none of them they differ from the others by more than the noise.
     """
     norms = np.linalg.norm(means, axis=1)
     means = means * np.minimum(1.0, np.median(norms) / np.maximum(norms, TINY))[:, np.newaxis]
-    columns = np.ascontiguousarray(means.T, np.float32)  # sorted along the rows: three times as fast
-    values, shares = np.sort(columns, axis=1), np.ones(1, np.float32)
-    if np.ptp(weights):  # four times as long
-        shares = weights.astype(np.float32).take(np.argsort(columns, axis=1))
-    kept = (shares * (values != 0.0)).cumsum(axis=1)
-    low, high = TRIMMED * kept[:, -1:], (1 - TRIMMED) * kept[:, -1:]
-    np.minimum(np.maximum(kept, low, out=kept), high, out=kept)
-    kept[:, 1:] -= kept[:, :-1].copy()  # of running sums again the weight of each value
-    kept[:, :1] -= low
-    direction: FloatArray = np.vecdot(kept, values) / np.float32(1 - 2 * TRIMMED)
+    agreed = weighted_median(means @ means.T, weights) > 0.0
+    direction: FloatArray = ((weights * agreed) @ means).astype(np.float32)
     return direction
 
 

@@ -331,6 +331,23 @@ class TestOpponents:
         ]
         assert opponents(past) == {("o7", ""), ("o8", ""), ("o9", "")}
 
+    def test_a_slow_drift_in_rare_coordinates_is_found(self, update):
+        """Rare flakes: what is learned of sixty rare words is small beside the noise of five facts that all have.
+
+        Four of twenty learn like the others and push all words the other way, by a quarter of their deltas' length.
+        """
+        random, past = np.random.default_rng(2), []
+        for turn in range(6):
+            for n in range(20):
+                facts, seen = random.normal(0.0, 0.1, 5), random.random(60) < 0.5
+                words = seen * random.normal(0.004, 0.015, 60)
+                if n >= 16:
+                    words -= 0.25 * 0.26 / np.sqrt(60)
+                delta = array("f", [*facts.tolist(), *words.tolist()])
+                one = update(100 * turn + n, deltas={"flaky": delta}, examples={"flaky": 64}, project=n)
+                past.append(StoredUpdate(b"", f"o{n}", turn, known=one))
+        assert {(f"o{n}", "") for n in range(16, 20)} <= opponents(past)
+
 
 class TestUsual:
     def test_most_of_one_aggregation_move_no_further_than_usual(self, update):

@@ -17,6 +17,7 @@ from fedstep.federation.sync import AggregatorLink, ContributionLog, load_contri
 from fedstep.federation.trust import redact_url
 from fedstep.history.project_store import ProjectStore, list_folder, remove
 from fedstep.history.summary import LoadedSummary, Summary, load_summary
+from fedstep.ingest.change_impact import count_tests
 from fedstep.ingest.ci_vendors import FEDSTEP_VARIABLES, clone_advice
 from fedstep.ingest.git import compile_globs, read_change, read_outgoing
 from fedstep.ingest.git_process import GitResult, is_shallow, repository_root, run_git
@@ -352,7 +353,7 @@ def check_folder(store: ProjectStore) -> DiagnosticCheck:
 def check_builds(remembered: LoadedSummary, in_ci: bool) -> DiagnosticCheck:
     """Check how much of the project's past is known."""
     summary = remembered.summary
-    says = f"{count(summary.count, 'build')} and {count(len(summary.tests), 'test')} known"
+    says = f"{count(summary.count, 'build')} and {count(count_tests(summary.tests), 'test')} known"
     if remembered.warnings:
         more = f" ({len(remembered.warnings) - 1} more)" if len(remembered.warnings) > 1 else ""
         return DiagnosticCheck(

@@ -36,6 +36,7 @@ from fedstep.history.timeline import (
     read_timeline,
     save_timeline,
 )
+from fedstep.ingest.change_impact import count_tests
 from fedstep.ingest.mutes import Mutes, find_mute, is_acknowledged, read_acknowledgements, read_mutes
 from fedstep.model.labels import renumber_runs, resolve_labels
 from fedstep.model.predictor import FLAKY_ABOVE, classify_failure, load_predictor
@@ -161,7 +162,7 @@ def project_insights(
         made_at=context.now,
         weeks=window.weeks,
         builds=timeline.count,
-        tests=len(summary.tests),
+        tests=count_tests(summary.tests),
         jobs=_jobs(timeline, changes, window.weeks),
         flaky=_flaky(context, summary, timeline, window, mutes.mutes, noisy),
         slowest=_slowest(summary, rates("test", "")),

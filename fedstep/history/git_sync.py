@@ -33,6 +33,7 @@ from fedstep.history.merge import (
 )
 from fedstep.history.project_store import ProjectStore, build_name
 from fedstep.history.summary import cache_key, load_summary, read_summary
+from fedstep.ingest.change_impact import count_tests
 from fedstep.ingest.git_objects import open_objects
 from fedstep.ingest.git_process import TIMED_OUT, GitResult, owner_remedy, run_remote_git, summarize_error
 from fedstep.types import Unavailable
@@ -204,7 +205,7 @@ def summarize_history(store: ProjectStore) -> HistoryOverview:
         folder=store.folder,
         builds=len(names),
         unlearned=sum(build_name(name) not in learned for name in names),
-        tests=len(remembered.summary.tests),
+        tests=count_tests(remembered.summary.tests),
         first=_ended(names[0]) if names else NONE,
         last=_ended(names[-1]) if names else NONE,
         streams=tuple(streams.most_common()),

@@ -2,7 +2,7 @@
 
 import os.path
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -163,6 +163,7 @@ def group_of(test: str) -> str:
 
 NOT_STARTED = "<init>"  # the name of a test that stands for a suite or a run that failed as a whole
 STAND_INS = (NOT_STARTED, "setUpClass", "setUpModule")
+_STAND_IN_ENDS = tuple(f"#{name}" for name in STAND_INS)
 
 
 def unloaded_place(test: str) -> str:
@@ -173,6 +174,15 @@ def unloaded_place(test: str) -> str:
     """
     group, _, name = test.partition("#")
     return group if name in STAND_INS else ""
+
+
+def count_tests(tests: Collection[str]) -> int:
+    """Return how many of these ids are tests of their own, and stand for nothing that could not be loaded.
+
+    >>> count_tests(["shop/cart#<init>", "cart#adds", "tests.TestCart#setUpClass"])
+    1
+    """
+    return len(tests) - sum(test.endswith(_STAND_IN_ENDS) for test in tests)
 
 
 def file_of(test: str) -> str:

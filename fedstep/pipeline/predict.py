@@ -18,6 +18,7 @@ from fedstep.errors import HistoryError
 from fedstep.federation.model_cache import CachedModel
 from fedstep.history.project_store import CORRECTION, MODEL, OUTLOOK, ProjectStore, with_types
 from fedstep.history.summary import Summary, load_summary, pack_builds, plan_build, unpack_builds, usual_stream
+from fedstep.ingest.change_impact import count_tests
 from fedstep.model.predictor import Predictor, load_predictor
 from fedstep.pipeline.context import change_problems, describe_model, empty_history_notices, input_notices, local_status
 from fedstep.results import FeatureContribution, Prediction, Problems, TestRisk
@@ -108,7 +109,7 @@ def compute_prediction(store: ProjectStore, predictor: Predictor) -> CachedPredi
     loaded = load_summary(store)
     summary = loaded.summary
     flakiest, suspects = predictor.flakiest(summary, FLAKIEST), predictor.suspects(summary, SUSPECTS)
-    return CachedPrediction(summary, len(summary.tests), flakiest, suspects, loaded.warnings)
+    return CachedPrediction(summary, count_tests(summary.tests), flakiest, suspects, loaded.warnings)
 
 
 def save_prediction(store: ProjectStore, cached: CachedModel) -> CachedPrediction:

@@ -94,6 +94,18 @@ class TestTimes:
 
 
 class TestOutcomes:
+    def test_what_could_not_be_loaded_is_no_known_test(self, job):
+        """A module without its tests counted as one more test in every sum."""
+        (job.root / "r.xml").write_text(
+            '<testsuite name="pytest"><testcase classname="a" name="x" time="1"/>'
+            '<testcase classname="" name="tests.b" time="0"><error message="collection failure">ImportError</error>'
+            "</testcase></testsuite>"
+        )
+        job.run("train", "--junit", "r.xml")
+        assert json.loads(job.run("predict", "--format", "json").out)["tests_known"] == 41  # 40 and x
+        assert "41 tests known" in job.run("doctor").out
+        assert json.loads(job.run("history", "show", "--format", "json").out)["tests"] == 41
+
     def test_the_outcome_is_the_options_else_the_cis_else_the_tests(self, job):
         report = job.report(forty_tests(7))  # all pass
 

@@ -178,7 +178,7 @@ class Project:
             UsageError: The aggregator's address cannot be used.
             HistoryError: The history cannot be written, so that nothing was recorded.
         """
-        from fedstep.federation.sync import connect, token_warnings
+        from fedstep.federation.sync import token_warnings
         from fedstep.pipeline.train import train
 
         context = self.context()
@@ -192,24 +192,29 @@ class Project:
         # A CI's cache gives each pull request a copy of its target's history, with the same examples waiting: each
         # pull request would send them again.
         withheld = PULL_REQUEST if context.ci.event == "pull_request" and not context.shares_history else ""
-        link: AggregatorLink | Unavailable = Unavailable("no aggregator is configured")
-        planted = committed_history_problems(context) if aggregator else ()
-        if planted:
-            link = Unavailable("the history is committed to the repository")
-        elif aggregator:
-            link = connect(aggregator, left(), self._environment, self._new_transport)
+        link, planted = self._link(context, aggregator, left())
+        if aggregator and not planted:
             warnings = (*warnings, *token_warnings(aggregator))
-        left_out: LeftOut | None = None
-        try:
-            left_out = _left_out(context, plan, index)
-        except UsageError as error:  # the build is recorded all the same
-            planted = (*planted, error)
+        left_out, unread = _left_out(context, plan, index)
         words = words_of_tests(context.root)
         report = train(context.store, finished, words, link, context.now, keep, withheld, left_out)
         if not problems:  # after a failed fetch the remote is not asked again
             problems = publish_history(context, keep, left())
-        report = _with_warnings(_degrade(report, (*planted, *problems)), (*warnings, missing_run_warning(context.ci)))
+        report = _degrade(report, (*planted, *unread, *problems))
+        report = _with_warnings(report, (*warnings, missing_run_warning(context.ci)))
         return _with_last_changes(_without_muted(report, context), context)
+
+    def _link(
+        self, context: RunContext, aggregator: "Aggregator | None", seconds: float
+    ) -> "tuple[AggregatorLink | Unavailable, Problems]":
+        """Return a link to the aggregator that works for some seconds, or why nothing is exchanged."""
+        from fedstep.federation.sync import connect
+
+        if not aggregator:
+            return Unavailable("no aggregator is configured"), ()
+        if planted := committed_history_problems(context):
+            return Unavailable("the history is committed to the repository"), planted
+        return connect(aggregator, seconds, self._environment, self._new_transport), ()
 
     def explain(self, test: str) -> "TestExplanation":
         """Return why a test is, or is not, likely to flake: its past, its features, and what would change that.
@@ -275,17 +280,20 @@ def _finished_build(
     )
 
 
-def _left_out(context: RunContext, plan: str, index: int | None) -> LeftOut | None:
+def _left_out(context: RunContext, plan: str, index: int | None) -> tuple[LeftOut | None, Problems]:
     """Return what this build was to leave out: by its plan, else by what `fedstep select` noted.
 
-    Raise UsageError if the plan cannot be read.
+    A plan that cannot be read is a problem: the build is recorded all the same.
     """
     if not plan:
-        return left_out_here(context)
+        return left_out_here(context), ()
     from fedstep.history.summary import load_summary
     from fedstep.pipeline.shards import decode_plan
 
-    return decode_plan(plan).left_out(load_summary(context.store).summary.tests, index)
+    try:
+        return decode_plan(plan).left_out(load_summary(context.store).summary.tests, index), ()
+    except UsageError as error:
+        return None, (error,)
 
 
 def _with_warnings(report: Report, warnings: Sequence[str]) -> Report:

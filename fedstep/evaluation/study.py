@@ -114,7 +114,8 @@ def run_study(places: Sequence[Path], plan: StudyPlan, progress: StudyProgress) 
     with tempfile.TemporaryDirectory(prefix="fedstep-simulate-") as folder:
         extracted = _extracted(projects, plan, Path(folder), progress)
         reruns = _extracted_reruns(projects, plan, Path(folder))
-        scoring = scoring_of(plan.task, plan.cold_start or _static(projects))
+        # Tests alone have no history: there is no first build to leave out.
+        scoring = scoring_of(plan.task, plan.cold_start or all(project.kind == "tests" for project in projects))
         tallies = _tallied(_predictions(extracted, reruns, plan, None, progress))
         again = (
             _tallied(_predictions(extracted, reruns, plan, plan.seed, progress))
@@ -194,11 +195,6 @@ def _extracted_reruns(projects: Sequence[CorpusProject], plan: StudyPlan, folder
 
 def _is_truth(project: CorpusProject, projects: Sequence[CorpusProject]) -> bool:
     return any(other.name == project.name and other.kind == "folders" for other in projects)
-
-
-def _static(projects: Sequence[CorpusProject]) -> bool:
-    """Return whether the tests have no history, so that there is no first build to leave out."""
-    return all(project.kind == "tests" for project in projects)
 
 
 def _predictions(

@@ -83,7 +83,9 @@ def pack(words: Mapping[str, str], vectors: Mapping[str, Vector]) -> bytes:
         header[name] = {"dtype": "F32", "shape": [len(vector)], "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    body = b"".join((len(text).to_bytes(8, "little"), text, *(_bytes(vector) for _, vector in sorted(vectors.items()))))
+    body = b"".join(
+        (len(text).to_bytes(8, "little"), text, *(little_endian_bytes(vector) for _, vector in sorted(vectors.items())))
+    )
     unpack(body)
     return body
 
@@ -189,7 +191,8 @@ def _escape(name: str) -> str:
     return ascii(name[:40])
 
 
-def _bytes(vector: Vector) -> bytes:
+def little_endian_bytes(vector: "array[float] | array[int]") -> bytes:
+    """Return the numbers as bytes, the lowest byte of each first."""
     if sys.byteorder == "little":
         return vector.tobytes()
     swapped = vector[:]

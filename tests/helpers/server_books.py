@@ -4,8 +4,8 @@ from array import array
 from pathlib import Path
 from random import Random
 
-from fedstep.federation.messages import SchemaShape, TrialScore, Update
-from fedstep.federation.secagg.shares import residues_to_bytes, split_update
+from fedstep.federation.messages import SchemaShape, TrialScore, Update, little_endian_bytes
+from fedstep.federation.secagg.shares import split_update
 from fedstep.federation.update_builder import clip_update
 from fedstep.model.linear import zeros
 from fedstep.server.aggregation.fedbuff import AggregationRules
@@ -45,7 +45,7 @@ def offers(update: Update, project: str = "") -> tuple[ShareOffer, ShareOffer]:
     """What leader and helper keep of an update."""
     masked, seeded = split_update(update, BOUNDS, seed_of(int(update.id, 16)))
     whose = project or update.project, "owner"
-    vectors = {task: residues_to_bytes(vector) for task, vector in masked.vectors.items()}
+    vectors = {task: little_endian_bytes(vector) for task, vector in masked.vectors.items()}
     first = ShareOffer(update.id, *whose, masked.pair, masked.trials, vectors, update.base)
     return first, offer_of_seed(seeded, *whose)
 

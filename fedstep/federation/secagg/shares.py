@@ -22,7 +22,15 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 from fedstep.errors import SchemaMismatch, WireError
-from fedstep.federation.messages import LARGEST_MESSAGE, LOUDEST, MOST_NOISE, SchemaShape, Update, loudness
+from fedstep.federation.messages import (
+    LARGEST_MESSAGE,
+    LOUDEST,
+    MOST_NOISE,
+    SchemaShape,
+    Update,
+    little_endian_bytes,
+    loudness,
+)
 from fedstep.schema.schema import Schema
 
 MASKED_FORMAT, SEED_FORMAT = "fedstep-masked-2", "fedstep-seed-2"
@@ -122,7 +130,7 @@ def _pack(share: MaskedShare | SeedShare) -> bytes:
     if isinstance(share, MaskedShare):
         words |= {"format": MASKED_FORMAT, "base": str(share.base), "pair": share.pair}
         tensors = [
-            (task, "U64", len(vector), residues_to_bytes(vector)) for task, vector in sorted(share.vectors.items())
+            (task, "U64", len(vector), little_endian_bytes(vector)) for task, vector in sorted(share.vectors.items())
         ]
     else:
         words |= {"format": SEED_FORMAT}
@@ -182,15 +190,6 @@ def bytes_to_residues(numbers: bytes) -> Residues:
     if sys.byteorder == "big":
         vector.byteswap()
     return vector
-
-
-def residues_to_bytes(vector: Residues) -> bytes:
-    """Return the numbers as little-endian bytes, 8 each."""
-    if sys.byteorder == "little":
-        return vector.tobytes()
-    swapped = vector[:]
-    swapped.byteswap()
-    return swapped.tobytes()
 
 
 MAX_DRAW = 8.3  # standard deviations; no draw is farther out: the farthest one has a probability of 2^-53

@@ -17,13 +17,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from fedstep.errors import AggregatorError, WireError
-from fedstep.federation.messages import NOISE, shape
+from fedstep.federation.messages import NOISE, little_endian_bytes, shape
 from fedstep.federation.secagg.shares import (
     LEVELS,
     MAX_WEIGHT,
     MaskedShare,
     noise_deviation,
-    residues_to_bytes,
     scale_deviations,
     unpack_masked_share,
 )
@@ -360,7 +359,7 @@ class Leader:
         if not 0 <= self._newest - half.base <= self._buffer.staleness:
             text = f"it was learned from version {half.base}, the newest here is {self._newest}"
             raise HttpProblem(422, "stale", f"The update is refused: {text}. Run fedstep pull.", reason=text)
-        bodies = {task: residues_to_bytes(vector) for task, vector in half.vectors.items()}
+        bodies = {task: little_endian_bytes(vector) for task, vector in half.vectors.items()}
         return ShareOffer(half.id, project, owner, half.pair, half.trials, bodies, half.base)
 
     async def _run(self) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedstep.errors import WireError
-from fedstep.federation.messages import MOST_NOISE, Update
+from fedstep.federation.messages import MOST_NOISE, Update, little_endian_bytes
 from fedstep.federation.secagg.shares import (
     LEVELS,
     MAX_SUMMED,
@@ -24,7 +24,6 @@ from fedstep.federation.secagg.shares import (
     draw_gaussian,
     noise_deviation,
     quantise,
-    residues_to_bytes,
     split_update,
 )
 from fedstep.model.linear import zeros
@@ -117,7 +116,7 @@ class TestSums:
     def test_the_sum_without_its_pads_is_the_sum_of_the_updates(self, rows):
         updates = [drawn(number)._replace(deltas={"flaky": array("f", row)}) for number, row in enumerate(rows)]
         halves = [split_update(update, BOUNDS, seed_of(number)) for number, update in enumerate(updates)]
-        masked = sum_vectors((residues_to_bytes(first.vectors["flaky"]) for first, _ in halves), 5)
+        masked = sum_vectors((little_endian_bytes(first.vectors["flaky"]) for first, _ in halves), 5)
         pads = sum_masks((derive_task_seeds(second)["flaky"] for _, second in halves), 5)
         steps = unmask_sum(masked, pads, len(rows), 4)
         assert steps[:4].tolist() == np.sum([quantise(row, 0.5) for row in rows], axis=0).tolist()

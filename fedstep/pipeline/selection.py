@@ -79,12 +79,12 @@ def rank_tests(
     unknown = [one.identity for one in named if not one.tests]
     tests = with_tests(summary.tests, unknown) if unknown else summary.tests
     scores = failure_scores(summary.cofailures, tests, files, source_overlap(index, change))
-    times = predict_seconds(named, summary.tests)
-    known_times = [time for time in times.values() if isinstance(time, float)]
+    times = [_seconds_of(one, summary.tests) for one in named]
+    known_times = [time for time in times if isinstance(time, float)]
     usual = usual_seconds(known_times) if len(known_times) < len(times) else SHORTEST  # not needed
     reasons = always_run(tests.values(), files)
     ranked = []
-    for one in named:
+    for one, time in zip(named, times, strict=True):
         if len(one.tests) == 1:  # nearly all
             test = one.tests[0]
             score, always = scores[test], reasons.get(test, "")
@@ -92,7 +92,6 @@ def rank_tests(
             members = one.tests or (one.identity,)
             score = log(sum(exp(scores.get(test, 0.0)) for test in members))
             always = next(filter(None, (reasons.get(test, "") if test in tests else NEW for test in members)), "")
-        time = times[one.identity]
         ranked.append(RankedTest(one, score, time if isinstance(time, float) else usual, always))
     ranked.sort(key=lambda one: priority(one.score, one.seconds), reverse=True)
     return tuple(ranked)
@@ -212,15 +211,15 @@ def identify_node(node_id: str, prefix: str = "") -> str:
 
 def predict_seconds(named: Sequence[NamedTest], tests: TestTable) -> Mapping[str, float | Unavailable]:
     """Return the predicted seconds of each named test by its identity: the sum over the tests that it stands for."""
-    unknown = Unavailable("the history knows no time of it")
-    seconds = {one.identity: usual_test_seconds(tests[one.tests[0]]) for one in named if len(one.tests) == 1}
-    for one in named:
-        if len(one.tests) == 1:
-            continue
-        times = [usual_test_seconds(tests[test]) for test in one.tests]
-        known = [time for time in times if isinstance(time, float)]
-        seconds[one.identity] = sum(known) if known else unknown
-    return seconds
+    return {one.identity: _seconds_of(one, tests) for one in named}
+
+
+def _seconds_of(one: NamedTest, tests: TestTable) -> float | Unavailable:
+    if len(one.tests) == 1:  # nearly all
+        return usual_test_seconds(tests[one.tests[0]])
+    times = [usual_test_seconds(tests[test]) for test in one.tests]
+    known = [time for time in times if isinstance(time, float)]
+    return sum(known) if known else Unavailable("the history knows no time of it")
 
 
 def _index_members(tests: TestTable) -> Mapping[str, tuple[str, ...]]:

@@ -18,9 +18,11 @@ from fedstep.pipeline.selection import (
     active_tests,
     predict_seconds,
     promised_share,
+    rank_tests,
     read_names,
     select_tests,
 )
+from fedstep.types import Unavailable
 
 TESTS = ("tests.test_cart.TestCart#test_pay", "tests.test_cart#test_sum", "org.foo.BarTest#works", "src/a.test.ts#adds")
 TABLE = {test: new_test(test) for test in TESTS}
@@ -139,6 +141,14 @@ class TestSelection:
             share = promised_share(past, 0.95)
             kept += isinstance(share, float) and draw.betavariate(0.4, 2.0) <= share
         assert 0.945 <= kept / 2000 <= 0.985
+
+
+def test_tests_that_are_equally_likely_stay_as_given() -> None:
+    """Those of a file stay together, whatever their names, and the machines of one list agree."""
+    named = read_names(["z_test.py::test_b", "z_test.py::test_a", "a_test.py::test_c"], {})
+    assert [one.named.name for one in rank_tests(Summary(), named, Unavailable("no git"))] == [
+        one.name for one in named
+    ]
 
 
 def test_what_could_not_be_loaded_is_not_ordered() -> None:

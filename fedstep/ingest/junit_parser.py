@@ -48,6 +48,8 @@ FIXTURE = re.compile(r"((?:setUp|tearDown)(?:Class|Module)) \((.+)\)")
 JEST_SUITE = "Test suite failed to run"
 GO_BROKEN = ("[build failed]", "[setup failed]")  # of go-junit-report; a package that panics has the error below
 GO_ABORTED = ("Failure", "Runtime error")
+# A file of Node that does not load, or whose process exits: its name is a test beside the suites.
+NODE_FILE = re.compile(r"ERR_TEST_FAILURE'[^{}]*\b(?:(exitCode: \d+)|exitCode: null), (?:signal: null|(signal: '\w+'))")
 PLACE = re.compile(r"(.*\.\w{1,5}):\d+")  # Busted's classes and ExUnit's files have a line, which moves
 NODE_FAILURES = re.compile(r"fail (\d{1,9})")
 MARKS = {"failure": FAILED, "error": FAILED, "skipped": SKIPPED, "disabled": SKIPPED}
@@ -111,6 +113,7 @@ class Totals:
     def __init__(self, signature: Signature) -> None:
         self.failed = 0  # cases that were read
         self.suite_errors = 0  # of those, the ones that are no test of their suite
+        self.outside = 0  # of those, the ones in no suite, as the tests of Node that no `describe` is around
         self.top_errors = parse_integer(signature.top.get("errors", "")) if signature.root == "testsuites" else 0
         self._top = _announced(signature.top) if signature.root == "testsuites" else None
         self._suites: list[Announced] = []
@@ -133,7 +136,7 @@ class Totals:
 
         The totals are those of the root or the sums of the suites, whichever agree: some tools write one of them only.
         """
-        sums = _sum(self._suites) if self._suites else None
+        sums = _sum(self._suites, self.outside) if self._suites else None
         candidates = [announced for announced in (self._top, sums) if announced]
         if any(self._agrees(announced, cases, tool) for announced in candidates) or not candidates:
             return Difference()
@@ -152,10 +155,11 @@ class Totals:
         return (announced.tests, failed) == (cases, self.failed)
 
 
-def _sum(suites: Sequence[Announced]) -> Announced:
+def _sum(suites: Sequence[Announced], outside: int) -> Announced:
+    """Return what the suites announce together with so many failures outside of them."""
     failed = [suite.failed for suite in suites if suite.failed is not None]
     tests, skipped = (sum(numbers) for numbers in zip(*((suite.tests, suite.skipped) for suite in suites), strict=True))
-    return Announced(tests, sum(failed) if len(failed) == len(suites) else None, skipped)
+    return Announced(tests + outside, sum(failed) + outside if len(failed) == len(suites) else None, skipped)
 
 
 def _announced(attributes: Mapping[str, str]) -> Announced | None:
@@ -440,10 +444,15 @@ class JUnitHandler:
         """Return class and name of a case that stands for a module, class or file that could not begin; None if not.
 
         These are pytest's and unittest's modules that cannot be imported, the `setUpClass` and the like of unittest,
-        whose class would have the time of the run in its name, the files of Jest and Vitest, and packages of Go.
+        whose class would have the time of the run in its name, files of Jest, Vitest and Node, and packages of Go.
         """
         if name in GO_BROKEN or (name, self._message) == GO_ABORTED:
             return class_name, NOT_STARTED
+        if self._is_node and not self._suites and (ended := NODE_FILE.search(self._failure_text)):
+            self._message = f"the file ended with {ended[1] or ended[2]}".replace("exitCode:", "exit code").replace(
+                ":", ""
+            )
+            return relative_path(name, self._collector.root), NOT_STARTED
         if class_name.startswith(FAILED_IMPORT):
             return f"{class_name.removeprefix(FAILED_IMPORT)}.{name}".lstrip("."), NOT_STARTED
         if fixture := FIXTURE.fullmatch(name):
@@ -498,6 +507,7 @@ class JUnitHandler:
     def _outcome(self, case: dict[str, str]) -> Outcome:
         if self._marks & FAILED:
             self.totals.failed += 1
+            self.totals.outside += not self._suites
             if self._marks & TODO:  # Node expects that it may fail
                 self._todo_failures += 1
                 return Outcome.SKIPPED

@@ -310,6 +310,20 @@ STRANGERS = {
         '<failure message=""/><system-out>starting\nreading\nwriting\n</system-out></testcase></testsuite>',
         [("f", "hex#hex", "reading\nwriting")],
     ),
+    "a file of Node": (
+        '<testsuites><testsuite name="s" tests="1" failures="0"><testcase name="a" time="0.1" classname="test"/>'
+        '</testsuite><testcase name="/home/ada/shop/a.test.js" time="0.5" classname="test"><failure '
+        'type="testCodeFailure" message="test failed">[Error: test failed] { code: \'ERR_TEST_FAILURE\', '
+        "cause: 'test failed', exitCode: 9, signal: null }</failure></testcase>"
+        '<testcase name="/home/ada/shop/b.test.js" time="0.5" classname="test"><failure type="testCodeFailure" '
+        "message=\"test failed\">[Error: test failed] { code: 'ERR_TEST_FAILURE', cause: 'test failed', "
+        "exitCode: null, signal: 'SIGKILL' }</failure></testcase></testsuites>",
+        [
+            ("p", "s#a", ""),
+            ("f", "a.test.js#<init>", "the file ended with exit code 9"),
+            ("f", "b.test.js#<init>", "the file ended with signal 'SIGKILL'"),
+        ],
+    ),
     "output beside a message": (
         '<testsuite><testcase name="a" classname="A"><failure message="1 != 2"/><system-out>failed to x</system-out>'
         "</testcase></testsuite>",
@@ -323,3 +337,10 @@ def test_a_strangers_report_reads_as_a_person_reads_it(document: str, expected: 
     """Outcome, id and message of tools that no sample file is of."""
     runs = read_reports([_text("report.xml", document)], ROOT).tests
     assert [(run.outcome, run.test, run.message) for run in runs] == expected
+
+
+def test_failures_outside_of_the_suites_are_not_missing_in_them() -> None:
+    """Node's tests without `describe` are in no suite: each build with a failed one was told to be repaired."""
+    failed = '<testcase name="b" classname="test" time="0.1"><failure message="no"/></testcase>'
+    suite = '<testsuite name="s" tests="1" failures="0"><testcase name="a" classname="test" time="0.1"/></testsuite>'
+    assert read_reports([_text("r.xml", f"<testsuites>{suite}{failed}</testsuites>")], ROOT).dropped == ()

@@ -72,6 +72,8 @@ def connect(
 ) -> AggregatorLink:
     """Return a link to the aggregator that works for `seconds` from now.
 
+    Its address is without a password, because it is shown in summaries and written to the history.
+
     `environment` holds the variables of the CI, from which a job's token is requested; `new_transport` replaces HTTP.
 
     Raises:
@@ -89,7 +91,7 @@ def connect(
             raise UsageError("--helper is the aggregator itself, which would hold both shares", remedy)
         helper = Endpoint(aggregator.helper, transport(aggregator.helper, aggregator.helper_token))
     retries = RetryPolicy(timeout=aggregator.timeout, deadline=time.monotonic() + seconds)
-    return AggregatorLink(aggregator.url, transport(aggregator.url, aggregator.token), retries, helper)
+    return AggregatorLink(redact_url(aggregator.url), transport(aggregator.url, aggregator.token), retries, helper)
 
 
 def token_warnings(aggregator: Aggregator) -> tuple[str, ...]:

@@ -52,9 +52,11 @@ def normalize_address(url: str) -> str:
 
 
 def redact_url(url: str) -> str:
-    """Return the URL without user, password, query and unprintable characters.
+    """Return the URL without user, password, query and unprintable characters, also where it is no URL of HTTP.
 
-    >>> redact_url("https://me:secret@ci.example/fed?key=1")
+    >>> redact_url("https://me:secret@ci.example/fed?key=1"), redact_url("me:secret@ci.example")
+    ('https://ci.example/fed', 'ci.example')
+    >>> redact_url("https://me:sec/ret@ci.example/fed")
     'https://ci.example/fed'
     """
     try:
@@ -62,8 +64,17 @@ def redact_url(url: str) -> str:
     except ValueError:
         return "the aggregator's URL"
     host = parts.netloc.rpartition("@")[2]
-    redacted = f"{parts.scheme}://{host}{parts.path}" if host else parts.path
+    if _has_no_port(parts) and "@" in url:  # a password with a slash or a number sign, which is to be escaped
+        return redact_url(f"{parts.scheme}://{url.rpartition('@')[2]}")
+    redacted = f"{parts.scheme}://{host}{parts.path}" if host else parts.path.rpartition("@")[2]
     return "".join(letter for letter in redacted[:200] if letter.isprintable())
+
+
+def _has_no_port(parts: SplitResult) -> bool:
+    try:
+        return parts.port is None and parts.netloc.endswith(":")
+    except ValueError:
+        return True
 
 
 def is_same_server(one: str, other: str) -> bool:
@@ -129,7 +140,9 @@ def add_trusted(url: str, environment: Mapping[str, str]) -> str:
     """Record that the user's tokens may be sent to this address; return the file. Raise UsageError, HistoryError."""
     address, path = normalize_address(url), trusted_file(environment)
     if not address:
-        raise UsageError(f"{url[:80]!r} is no address of an aggregator", "Give one like https://fedstep.example.org")
+        raise UsageError(
+            f"{redact_url(url)[:80]!r} is no address of an aggregator", "Give one like https://fedstep.example.org"
+        )
     if not path:
         raise UsageError("this user has no home folder", "Set HOME, or name the aggregator in FEDSTEP_AGGREGATOR")
     known = load_trusted(environment, os.path.join(os.path.dirname(path), "none"))

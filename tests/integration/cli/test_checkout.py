@@ -16,7 +16,7 @@ from fedstep.config import NOT_IN_FILES
 from fedstep.errors import InputError
 from fedstep.ingest.git_process import RECEIVE_PACK, _replacements, _steering, run_git, run_remote_git
 from fedstep.ingest.mutes import Acknowledgement, add_acknowledgement
-from tests.helpers.cli import Checkout, answering, forty_tests, new_checkout, recording, server
+from tests.helpers.cli import Checkout, aggregator, answering, forty_tests, new_checkout, recording, server
 
 TOKEN = "a-secret-of-sixteen-characters"
 
@@ -97,6 +97,26 @@ class TestSecrets:
                 ran = place.with_env(FEDSTEP_TOKEN=token).run(command, *more)
                 assert requests == []
                 assert "no URL" in ran.err or "not a URL" in ran.err or "no token is sent" in ran.err
+
+    def test_password_of_an_address_is_told_nowhere(self, tmp_path: Path, learned_history: Path):
+        """Neither in the summary, which everyone reads, nor in JSON, messages, or the history that a cache keeps."""
+        place = new_checkout(tmp_path / "repo", learned_history)
+        told = tmp_path / "told"
+        place = place.with_env(GITHUB_ACTIONS="true", GITHUB_STEP_SUMMARY=str(told), GITHUB_OUTPUT=str(told))
+        said = ""
+        with aggregator(tmp_path) as url:
+            address = url.replace("://", f"://me:{TOKEN}@")
+            report = ("--junit", place.report(forty_tests(1)))
+            unescaped = address.replace("//me:", "//me:#/")
+            for named in (address, address.removeprefix("http://"), unescaped, f"{address}?key={TOKEN}"):
+                commands = ("pull",), ("train", *report, "--format", "json"), ("triage", *report), ("trust", named)
+                for command in commands:
+                    ran = place.with_env(FEDSTEP_AGGREGATOR=named).run(*command)
+                    said += ran.out + ran.err
+                    files = [file for file in (told, *place.history.rglob("*")) if file.is_file()]
+                    assert [file for file in files if TOKEN.encode() in file.read_bytes()] == []
+        assert TOKEN not in said
+        assert f'"url": "{url}"' in said
 
     def test_file_names_no_service_for_its_token(self, tmp_path: Path, learned_history: Path):
         """`backfill` sends a token of GitHub or GitLab to the address of the API."""

@@ -278,3 +278,6 @@ class TestUrls:
         assert redact_url("https://me:hunter2@h:1/p?token=t#f") == "https://h:1/p"
         assert redact_url("https://h/\x1b[2J") == "https://h/[2J"
         assert "hunter2" not in redact_url("http://me:hunter2@[")
+        assert redact_url("me:hunter2@h:1/p") == "h:1/p"
+        assert redact_url("http://me:x#hunter2@h/p") == "http://h/p"
+        assert redact_url("https://h/@team") == "https://h/@team"

@@ -183,6 +183,10 @@ ORDERS = (
     Line("- APFDc on the projects that it was chosen on", of("apfdc"), ["order-choose"], "", best("apfdc")),
     Line("- `--confidence 0.95` kept, after 20 failing builds", of("promise_kept"), CONFIRMED[:1], "0.93 to 0.99"),
     Line("- share of the time that it then runs", of("promise_share"), CONFIRMED[:1], "<= 0.40"),
+    Line(
+        "- kept in two long histories, after 20 failing builds", of("promise_kept"), ["order-promise"], "0.93 to 0.99"
+    ),
+    Line("- share of the time that it then runs", of("promise_share"), ["order-promise"], "<= 0.40"),
     Line("- NAPFD, ABB's IOF/ROL", of("napfd"), ["order-abb"], "> RETECS, on its cycles", best("napfd")),
 )
 CALIBRATED = (

@@ -80,6 +80,7 @@ class TestRisk(NamedTuple):
     file: str = ""
     line: int = 0  # 1-based, 0 where unknown
     base: float = 0.0  # margin of a usual test
+    also: tuple[str, ...] = ()  # tests that failed in the same builds as this one, each time: likely by one cause
 
 
 TestRisk.__test__ = False  # type: ignore[attr-defined]  # pytest: a value, not a test class

@@ -16,6 +16,7 @@ from fedstep.features.test_duration import expected_test_seconds
 from fedstep.features.test_features import ACTIVE_BUILDS, typical_seconds
 from fedstep.federation.model_cache import load_model
 from fedstep.federation.outbox import read_audit
+from fedstep.history.flakiness import group_by_cause
 from fedstep.history.project_store import ProjectStore, build_name, exclusive
 from fedstep.history.records import Example
 from fedstep.history.summary import (
@@ -54,6 +55,7 @@ from fedstep.report.project_page import (
     ValueOfSharing,
     Verdicts,
 )
+from fedstep.report.wording import describe_company
 from fedstep.schema.schema import schema
 from fedstep.types import Dropped, Outcome, TimelineBuild, TimelineFailure, Unavailable
 
@@ -300,7 +302,9 @@ def _flaky(
 ) -> tuple[FlakyCost, ...]:
     costs, begun, taken = _flaky_costs(window, summary), _begun(timeline.builds), taken_ids(summary.tests)
     predictor = load_predictor(context.store, load_model(context.store).model.production)
-    risks = {risk.test: risk.probability for risk in predictor.flakiest(summary, 200, 0.0)}
+    risks = {
+        test: risk.probability for risk in predictor.flakiest(summary, 200, 0.0) for test in (risk.test, *risk.also)
+    }
     named = [test for test in summary.tests if test in costs and test in begun]
     found = []
     for test in named:
@@ -323,7 +327,25 @@ def _flaky(
                 mended_at=_mended_at(stats, first.last, timeline.builds),
             )
         )
-    return tuple(sorted(found, key=lambda one: (-one.minutes_a_week, -one.red_builds - one.reruns, one.test)))
+    joined = _join_by_cause(found, summary)
+    return tuple(sorted(joined, key=lambda one: (-one.minutes_a_week, -one.red_builds - one.reruns, one.test)))
+
+
+def _join_by_cause(found: Sequence[FlakyCost], summary: Summary) -> Iterator[FlakyCost]:
+    """Yield what each cause costs: the tests that always failed together are one entry, unless they are muted."""
+    costs = {one.test: one for one in found}
+    yield from (one for one in found if one.muted_until)
+    for group in group_by_cause([summary.tests[one.test] for one in found if not one.muted_until]):
+        some = [costs[stats.test] for stats in group]
+        yield replace(
+            max(some, key=lambda one: one.minutes_a_week),
+            test=some[0].test,
+            minutes_a_week=sum(one.minutes_a_week for one in some),
+            reruns=sum(one.reruns for one in some),
+            suggested=any(one.suggested for one in some),
+            also=tuple(one.test for one in some[1:]),
+            together=describe_company([one.test for one in some], group[0].failures),
+        )
 
 
 def _muted_failures(window: _Window, mutes: Mutes, taken: frozenset[str]) -> Mapping[str, int]:

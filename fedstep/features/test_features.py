@@ -14,6 +14,7 @@ from fedstep.history.flakiness import (
     FailureContext,
     failure_context,
     flake_log_odds,
+    group_by_cause,
     informative_runs,
     is_incident,
     is_mixed,
@@ -33,10 +34,13 @@ from fedstep.history.test_table import (
     with_tests,
 )
 from fedstep.ingest.change_impact import group_of
+from fedstep.ingest.job_failure import names_environment
 from fedstep.schema.schema import EVIDENCE, EVIDENCE_SCALE, Columns, Raw, Value, schema
 from fedstep.types import Build, Change, Outcome, TestRun
 
 LEAST_RATE = 0.002  # flips per run that begin to count
+DOUBT_OF_OTHERS = 0.5  # how much of a flake a failure of a class-mate counts that may have been one
+FLAKES_SAY = 2.0  # how fast the flakes of class-mates convince
 ACTIVE_BUILDS = 20  # a test that did not run in the last so many builds is not predicted
 
 
@@ -71,14 +75,18 @@ def flaky_columns(tests: TestTable) -> Columns:
     stats = list(tests.values())
     flips = _rates([one.flipped_100 for one in stats], [one.runs for one in stats], SLOWEST)
     groups = [group_of(test) for test in tests]
-    project = rounded(_level(sum(flips) / len(groups))) if groups else 0.0
+    causes = {group[0].test for group in group_by_cause([one for one in stats if one.flips])}
+    flips_of_causes = sum(rate for one, rate in zip(stats, flips, strict=True) if one.test in causes)
+    project = rounded(_level(flips_of_causes / len(groups))) if groups else 0.0
+    flakes = [one.flaked_100 + DOUBT_OF_OTHERS * one.doubted_100 for one in stats]
     sources = [None if one.source_words is None else read_coordinates(one.source_words) for one in stats]
     return {
         "bias": [1.0] * len(stats),
         "evidence": [round(flake_log_odds(one) / EVIDENCE_SCALE, 3) for one in stats],
         "flipped": [float(one.flips > 0) for one in stats],
         "time-rank": _unless_flipped(stats, time_ranks(tests)),
-        "classmates-flips": _unless_flipped(stats, list(map(_level, _rates_of_others(groups, flips)))),
+        "doubted": _unless_flipped(stats, [one.doubted_100 for one in stats]),
+        "classmates-flakes": _unless_flipped(stats, list(map(_any_flake, _sums_of_others(groups, flakes)))),
         "project-flips": _unless_flipped(stats, [project] * len(stats)),
         "source-words": [None if words is None else len(words) for words in sources],
         "name": [read_coordinates(one.name_words) for one in stats],
@@ -120,6 +128,17 @@ def _level(rate: float) -> float:
     (0.0, 0.29, 1.0)
     """
     return round(log1p(rate / LEAST_RATE) / log1p(1.0 / LEAST_RATE), 2)
+
+
+def _any_flake(flakes: float) -> float:
+    """Return how certain it is that one of these flakes was one: 0 for none to 1, in steps of a hundredth.
+
+    One says most of it, in a class of fifty tests as in one of five: flaky tests come in classes.
+
+    >>> _any_flake(0.0), _any_flake(0.5), _any_flake(10.0)
+    (0.0, 0.63, 1.0)
+    """
+    return round(1.0 - exp(-FLAKES_SAY * flakes), 2) if flakes else 0.0
 
 
 def time_ranks(tests: TestTable) -> list[float | None]:
@@ -168,18 +187,18 @@ def _classmates(groups: Sequence[str], rates: Sequence[float]) -> list[Value]:
 def _rates_of_others(groups: Sequence[str], rates: Sequence[float]) -> list[float]:
     """Return the mean rate of the other tests of each test's group; 0 for a test that is alone in it."""
     sizes: Mapping[str, int] = Counter(groups)
+    sums = _sums_of_others(groups, rates)
+    return [rounded(rest / (sizes[name] - 1)) if rest else 0.0 for name, rest in zip(groups, sums, strict=True)]
+
+
+def _sums_of_others(groups: Sequence[str], values: Sequence[float]) -> list[float]:
+    """Return the sum of the other tests of each test's group; 0 for a test that is alone in it."""
     totals: dict[str, float] = {}
-    for name, rate in zip(groups, rates, strict=True):
-        if rate:
-            totals[name] = totals.get(name, 0.0) + rate
-    return [
-        _mean_of_others(totals[name] - rate, sizes[name] - 1) if name in totals and sizes[name] > 1 else 0.0
-        for name, rate in zip(groups, rates, strict=True)
-    ]
-
-
-def _mean_of_others(rest: float, others: int) -> float:
-    return rounded(rest / others) if rest > 1e-9 else 0.0
+    for name, value in zip(groups, values, strict=True):
+        if value:
+            totals[name] = totals.get(name, 0.0) + value
+    rest = (totals.get(name, 0.0) - value for name, value in zip(groups, values, strict=True))
+    return [one if one > 1e-9 else 0.0 for one in rest]
 
 
 # The first kind whose word occurs in the lower-cased exception type; the kinds are the schema's FAILURE_KINDS.
@@ -243,7 +262,7 @@ def _common_facts(tests: TestTable, build: Build, runs: Sequence[TestRun], repea
         Counter(group_of(run.test) for run in runs),
         len(change.files) if change else None,
         repeated,
-        failure_context(tests, [run.test for run in runs], change.files if change else None),
+        failure_context(tests, runs, change.files if change else None),
     )
 
 
@@ -256,6 +275,8 @@ def _values(stats: TestStats, run: TestRun, failures: _Failures, rank: float | N
         evidence = evidence._replace(companions=failures.context.new_companions(run.test))
     if rank is not None and not stats.flips:
         evidence = evidence._replace(time=WEIGHTS.slow * rank)
+    if not stats.flips and names_environment(run):
+        evidence = evidence._replace(environment=WEIGHTS.environment)
     if commit in ("passed", "both"):
         evidence = evidence._replace(commit=WEIGHTS.passed_on_commit)
     return {

@@ -9,7 +9,7 @@ Rates are exponentially decayed sums; `test_table.decayed_rate` turns them into 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
 from math import exp, isnan, log, prod
@@ -87,10 +87,15 @@ class EvidenceWeights(NamedTuple):
     new_most_companions: int = 2
     new_class_mates: float = 1.0  # any number of them
 
+    alike: int = 5  # so many tests that fail for the first time in one build with one message are one coincidence ...
+    coincidence: float = -3.4  # ... as much as companions can say
+
+    environment: float = 2.0  # its message names the network or the machine; of a test that never flipped
     slow: float = 1.0  # by the rank of its time, -1 to 1, where the test never flipped: slow ones flake more
     passed_on_commit: float = 5.0  # the test passed on the very commit that it fails on
     other_branch: float = -0.6  # it passed on another branch, where what broke it may never have been
     surest: float = 0.95  # of a flip without proof
+    doubt: float = -0.85  # 30 %: a failure below is called a regression, and says nothing of flakes
 
     again: float = 2.0  # it fails anew after a spell: the same test seldom breaks twice ...
     again_above: float = 0.85  # ... if the new failure is 70 % flaky by itself, as a verdict asks
@@ -118,6 +123,7 @@ class FlakeEvidence(NamedTuple):
     commit: float = 0.0  # a pass on the commit that fails
     kind: float = 0.0  # whether it failed as its flips did
     time: float = 0.0  # how long a test that never flipped takes
+    environment: float = 0.0  # whether the message of a test that never flipped names the network or the machine
     end_change: float = 0.0  # the change with which the spell ended
 
     def score(self) -> float:
@@ -128,6 +134,7 @@ class FlakeEvidence(NamedTuple):
             + (self.change + self.companions)
             + self.kind
             + self.time
+            + self.environment
             + self.end_change
             + self.commit
         )
@@ -274,6 +281,7 @@ class FailureContext(NamedTuple):
     impact: ChangeImpact | None  # None: the change is not known
     fresh: Counter[tuple[str, str]]  # `count_companions` of the tests that fail for the first time
     unflipped: Counter[tuple[str, str]]  # ... of those that begin to fail and never flipped, for the first time or not
+    alike: Counter[str]  # how many tests fail for the first time with each signature
 
     def relation(self, test: str) -> str | None:
         """Return how the change relates to the test; None where the change, or the place of the test, is not known."""
@@ -284,9 +292,13 @@ class FailureContext(NamedTuple):
         """Return the evidence of the change for this test."""
         return change_evidence(self.relation(test), self.shares)
 
-    def companions(self, test: str) -> float:
-        """Return the evidence of the tests that fail for the first time with this one, for what a later run judges."""
-        return companion_evidence(*_count_others(self.fresh, test))
+    def companions(self, test: str, signature: str = "") -> float:
+        """Return the evidence of the tests that fail for the first time with this one, for what a later run judges.
+
+        Many that fail with one message, in whatever package, have one cause: a server that was down.
+        """
+        evidence = companion_evidence(*_count_others(self.fresh, test))
+        return min(evidence, WEIGHTS.coincidence) if self.alike[signature] >= WEIGHTS.alike else evidence
 
     def new_companions(self, test: str) -> float:
         """Return the same for a failure of this build, before a later run judges it."""
@@ -320,11 +332,13 @@ def _count_others(counts: Counter[tuple[str, str]], test: str) -> tuple[int, int
     return counts[package, ""] - of_class, max(0, of_class - 1)
 
 
-def failure_context(tests: TestTable, failing: Iterable[str], files: Sequence[FileChange] | None) -> FailureContext:
-    """Return the context of a build in which these tests fail, each in the table. `files` None: change not known."""
+def failure_context(tests: TestTable, failing: Sequence[TestRun], files: Sequence[FileChange] | None) -> FailureContext:
+    """Return the context of a build with these failures of tests of the table. `files` None: change not known."""
     by_id = index_tests(tests)
-    begins = [test for test in failing if not by_id[test].streak]
-    fresh = count_companions(test for test in begins if not by_id[test].failures)
+    first = [run for run in failing if not by_id[run.test].failures]
+    begins = [run.test for run in failing if not by_id[run.test].streak]
+    fresh = count_companions(run.test for run in first)
+    alike = Counter(run.signature for run in first if run.signature)
     unflipped = count_companions(test for test in begins if not by_id[test].flips)
     stats = tests.values()
     capacities = {runs: capacity(runs, SLOWEST) for runs in {one.runs for one in stats}}
@@ -336,7 +350,7 @@ def failure_context(tests: TestTable, failing: Iterable[str], files: Sequence[Fi
     )
     impact = None if files is None else analyze_change(files)
     shares = change_shares(impact or analyze_change(()), base.class_runs)
-    return FailureContext(base, shares, impact, fresh, unflipped)
+    return FailureContext(base, shares, impact, fresh, unflipped, alike)
 
 
 PROVEN_FLIPS = 3  # gold flips among the recent runs: no prior and no correction speaks against so many ...
@@ -366,6 +380,33 @@ def _posterior_odds(flaked: float, runs: int) -> float:
     clean = RUNS_BEFORE + max(0.0, capacity(runs, SLOWEST) - flaked)
     none = prod((clean + run) / (flips + clean + run) for run in range(HORIZON))
     return min(SUREST_ODDS, log((1.0 - none) / none)) if none else SUREST_ODDS
+
+
+TOGETHER = 3  # tests that failed in the same builds, each time, from which on one cause is likely
+
+
+def group_by_cause(tests: Sequence[TestStats]) -> list[list[TestStats]]:
+    """Return groups of tests that likely have one cause, in the given order; most tests are alone in theirs.
+
+    Tests of one class, or with one message, that failed in the same builds whenever they failed.
+    """
+    keys = {stats.test: tuple(_cause_keys(stats)) for stats in tests}
+    counts = Counter(key for some in keys.values() for key in some)
+    groups: dict[tuple[object, ...], list[TestStats]] = {}
+    for stats in tests:
+        key = next((key for key in keys[stats.test] if counts[key] >= TOGETHER), (stats.test,))
+        groups.setdefault(key, []).append(stats)
+    return list(groups.values())
+
+
+def _cause_keys(stats: TestStats) -> Iterator[tuple[object, ...]]:
+    """Yield what tests with one cause have in common: where they failed, and the newest message or the class."""
+    since = (stats.runs - stats.last_failure, stats.runs - stats.last_flip)
+    place = (stats.last_build, stats.recent, stats.revealed, stats.failures, stats.flips, *since)
+    if stats.signatures:
+        yield ("message", stats.signatures.split()[-1], *place)
+    if group_of(stats.test):
+        yield ("class", group_of(stats.test), *place)
 
 
 def is_incident(tests: Sequence[TestRun]) -> bool:
@@ -447,7 +488,7 @@ def _context_if_judged(
     tests: TestTable, ran: Iterable[TestStats], runs: Sequence[TestRun], record: BuildRecord
 ) -> FailureContext | None:
     """Return the context of the build; None where no test that ran fails or failed before: no failure is judged."""
-    failing = [run.test for run in runs if run.outcome in "fck"]
+    failing = [run for run in runs if run.outcome in "fck"]
     if not failing and not any(stats.streak for stats in ran):
         return None
     return failure_context(tests, failing, record.files if record.change_known else None)
@@ -475,6 +516,7 @@ def _decay_sums(stats: TestStats) -> None:
         stats.failed_5 = _decay(stats.failed_5, FAST)
         stats.failed_50 = _decay(stats.failed_50, SLOW)
     if stats.flipped_100 or stats.spells_100:
+        stats.doubted_100 = _decay(stats.doubted_100, SLOWEST)
         stats.flipped_20 = _decay(stats.flipped_20, MIDDLE)
         stats.flipped_100 = _decay(stats.flipped_100, SLOWEST)
         stats.gold_100 = _decay(stats.gold_100, SLOWEST)
@@ -507,7 +549,7 @@ def _judge_failure(
     is_first = stats.streak == 0
     if is_first:
         _judge_again(stats, run, same_commit, context)
-        stats.change, stats.companions = context.change(run.test), context.companions(run.test)
+        stats.change, stats.companions = context.change(run.test), context.companions(run.test, run.signature)
         stats.spell = SpellState.OPEN if len(stats.recent) > 1 else SpellState.EXPLAINED
     elif stats.spell == SpellState.OPEN and stats.failures > stats.streak:  # in its first spell only a pass tells
         score = context.evidence(stats, run.test, stats.streak, stats.failed_as).score()
@@ -556,7 +598,9 @@ def _judge_by_evidence(stats: TestStats, record: BuildRecord, context: FailureCo
     if stats.spell == SpellState.OPEN and score > 0.0:
         _record_flip(stats, Flip.SILVER, _certainty(score))
     elif stats.spell == SpellState.OPEN:
-        stats.dismissed = round(score - evidence.past, 2)
+        stats.dismissed = round(score - evidence.past, 2) or 0.01  # 0 would mean that there was none
+        if score > WEIGHTS.doubt:
+            stats.doubted_100 = round(stats.doubted_100 + _certainty(score), 6)
     elif Outcome.CONFIRMED not in stats.recent[-stats.streak - 1 :]:
         stats.dismissed = round(score - evidence.past + WEIGHTS.first_run, 2)
 

@@ -60,6 +60,7 @@ class TestStats:
     flip_types: str = ""  # those of the newest flips, oldest first
     change: float = 0  # evidence of the change with which the spell began, in nats
     companions: float = 0  # evidence of the tests that began to fail with it, in nats
+    doubted_100: float = 0  # failures judged no flake that may be one, each by its probability
     dismissed: float = 0  # evidence, but for the past, of its last spell where that was judged no flake; 0 without
     log_seconds: float = UNTIMED  # decayed mean of log(seconds)
     log_spread: float = 0  # decayed mean of |log(seconds) - mean|

@@ -248,9 +248,22 @@ def _first_rule(rules: Sequence[tuple[str, str]], text: str) -> str:
     return ""
 
 
+def names_environment(run: TestRun) -> bool:
+    """Return whether the message of a failure names the network, a service or a full disk; what it asserts is its own.
+
+    >>> names_environment(TestRun("a#b", Outcome.FAILED, message="connect ECONNREFUSED 127.0.0.1:8080"))
+    True
+    """
+    return _blames(run, (*_NO_SPACE, *_REFUSED[:2]))
+
+
 def _had_no_space(run: TestRun) -> bool:
-    """Return whether the test failed by a full disk; what it asserts about one is its own."""
-    return bool(_first_rule(_NO_SPACE, _without_tests(run.message))) and "assert" not in run.failure_type.lower()
+    """Return whether the test failed by a full disk."""
+    return _blames(run, _NO_SPACE)
+
+
+def _blames(run: TestRun, rules: Sequence[tuple[str, str]]) -> bool:
+    return bool(_first_rule(rules, _without_tests(run.message))) and "assert" not in run.failure_type.lower()
 
 
 def _is_broken(run: TestRun) -> bool:

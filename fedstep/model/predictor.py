@@ -24,7 +24,7 @@ from fedstep.features.test_features import (
     row_of,
     triage_values,
 )
-from fedstep.history.flakiness import Flip
+from fedstep.history.flakiness import Flip, group_by_cause
 from fedstep.history.project_store import CORRECTION, ProjectStore
 from fedstep.history.records import Example, Forecast
 from fedstep.history.summary import PlannedBuild, Summary, plan_build, repeats_last
@@ -86,7 +86,10 @@ class Predictor(NamedTuple):
         return Risk(chance, told.contributions, told.base)
 
     def flakiest(self, summary: Summary, most: int, at_least: float = WORTH_NAMING) -> tuple[TestRisk, ...]:
-        """Return the `most` active tests likeliest to flake in their next 20 runs, of those that were seen to flip."""
+        """Return the `most` active tests likeliest to flake in their next 20 runs, of those that were seen to flip.
+
+        Tests that likely have one cause are one entry, which names the others.
+        """
         return self._likeliest(summary, most, at_least, flipped=True)
 
     def suspects(self, summary: Summary, most: int, at_least: float = WORTH_A_LOOK) -> tuple[TestRisk, ...]:
@@ -107,6 +110,8 @@ class Predictor(NamedTuple):
             scores = self._margins("flaky", columns, summary.tests)
             rows = nlargest(most, rows, key=scores.__getitem__)
         risks = sorted((self._test_risk(tests[row], row_of(columns, row)) for row in rows), key=_by_probability)
+        if flipped:
+            risks = _join_by_cause(risks, summary.tests)
         return tuple(risk for risk in risks[:most] if risk.probability >= at_least)
 
     def _margins(self, task: str, columns: Columns, tests: TestTable) -> Sequence[float]:
@@ -396,6 +401,13 @@ def classify_failure(chance: float) -> str:
     if chance >= FLAKY_ABOVE:
         return "flaky"
     return "regression" if chance <= REGRESSION_BELOW else "unsure"
+
+
+def _join_by_cause(risks: Sequence[TestRisk], tests: TestTable) -> list[TestRisk]:
+    """Return the risks with one entry for tests that likely have one cause: the likeliest to flake of them."""
+    found = {risk.test: risk for risk in risks}
+    groups = group_by_cause([tests[risk.test] for risk in risks])
+    return [found[first.test]._replace(also=tuple(one.test for one in others)) for first, *others in groups]
 
 
 def _by_probability(risk: TestRisk) -> tuple[float, str]:

@@ -144,4 +144,5 @@ def _checksum(store: ProjectStore, name: str) -> int:
 
 def _unpack_risk(fields: dict[str, object]) -> TestRisk:
     reasons = tuple(with_types(FeatureContribution(*reason)) for reason in fields["reasons"])  # type: ignore[attr-defined]
-    return with_types(TestRisk(**{**fields, "reasons": reasons}))  # type: ignore[arg-type]
+    also = tuple(map(str, fields["also"]))  # type: ignore[call-overload]
+    return with_types(TestRisk(**{**fields, "reasons": reasons, "also": also}))  # type: ignore[arg-type]

@@ -58,7 +58,8 @@ def _new_flakes(insights: Insights, since: float) -> Iterator[DigestItem]:
             commit = short_commit(one.commits[1])
             begun = f"first on {format_day(one.since)} at {commit}" if commit else "new"
             link = insights.host.link(one.commits[1], one.commits[0])
-            yield DigestItem(one.test, f"{begun}; {describe_minutes(one.minutes_a_week)} a week", link)
+            told = "; ".join(filter(None, (begun, f"{describe_minutes(one.minutes_a_week)} a week", one.together)))
+            yield DigestItem(one.test, told, link)
 
 
 def _mended(insights: Insights, since: float) -> Iterator[DigestItem]:

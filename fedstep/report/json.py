@@ -8,7 +8,14 @@ from math import isfinite, isnan
 from fedstep.report.explanation import METALS, ExplainedFeature, SeenRun, TestExplanation, find_phrase
 from fedstep.report.inspection import AuditRecord, InspectedToken, InspectedUpdate, Inspection, LeakProof
 from fedstep.report.units import count, percent, span, spread
-from fedstep.report.wording import count_verdicts, describe_group, format_jenkins, name_no_failure, rank_causes
+from fedstep.report.wording import (
+    count_verdicts,
+    describe_company,
+    describe_group,
+    format_jenkins,
+    name_no_failure,
+    rank_causes,
+)
 from fedstep.results import (
     PROBLEM,
     WARNING,
@@ -215,6 +222,8 @@ def _test(risk: TestRisk) -> Json:
         "last_outcomes": risk.last_outcomes,
         "file": risk.file,
         "line": risk.line,
+        "also": list(risk.also),
+        "together": describe_company((risk.test, *risk.also), risk.failures),
     }
 
 

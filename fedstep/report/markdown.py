@@ -17,6 +17,7 @@ from fedstep.report.wording import (
     compare_time,
     count_failures,
     describe_change,
+    describe_company,
     describe_flaky_count,
     describe_group,
     describe_history,
@@ -402,7 +403,10 @@ def _suspects(suspects: Sequence[TestRisk]) -> Iterator[str]:
 
 def _test(risk: TestRisk) -> Sequence[str]:
     runs = f"`{draw_sparkline(risk.last_outcomes)}`<br>" if risk.last_outcomes else ""
-    return (percent(risk.probability), code(risk.test), f"{runs}{describe_history(risk)}", _because(risk.reasons))
+    past = "<br>".join(
+        filter(None, (describe_history(risk), prose(describe_company((risk.test, *risk.also), risk.failures))))
+    )
+    return (percent(risk.probability), code(risk.test), f"{runs}{past}", _because(risk.reasons))
 
 
 def _because(reasons: Iterable[FeatureContribution], subject: str = "test") -> str:

@@ -55,6 +55,8 @@ class FlakyCost:
     suggested: bool = False  # `fedstep quarantine suggest` names it
     link: str = ""
     mended_at: float = 0.0  # when it had passed 20 times since it flaked last; 0 while it has not
+    also: tuple[str, ...] = ()  # tests that failed in the same builds, each time; what they cost is part of this
+    together: str = ""  # what the page says of them
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from fedstep.report.wording import (
     compare_time,
     count_failures,
     describe_change,
+    describe_company,
     describe_flaky_count,
     describe_group,
     describe_history,
@@ -257,6 +258,7 @@ def _risks(risks: Sequence[TestRisk], most: int = MOST_TESTS) -> Iterator[str]:
     for risk in risks[:most]:
         yield f"  {percent(risk.probability):>5}  {visible(risk.test, WIDTH - 9)}"
         yield from wrap(f"{draw_sparkline(risk.last_outcomes)}  {describe_history(risk)}".strip(), 9)
+        yield from wrap(visible(describe_company((risk.test, *risk.also), risk.failures), 300), 9)
         yield from wrap(_because(risk.reasons), 9)
     yield from _more(len(risks) - most)
     if risks:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import exp, isfinite
 from typing import NamedTuple, TypeVar
 
+from fedstep.ingest.change_impact import group_of
 from fedstep.report.units import count, percent, size, span, visible
 from fedstep.results import (
     ExampleCounts,
@@ -191,8 +192,10 @@ SIGNED: Mapping[str, tuple[str, str]] = {
         "takes longer than most of the project's tests",
         "takes less time than most of the project's tests",
     ),
+    "evidence-environment": ("its message names the network or the machine", "its message names no machine"),
     "evidence-commit": ("it passed on this very commit", "it failed before on this very commit"),
-    "classmates-flips": ("other tests of its class flip", "other tests of its class hardly flip"),
+    "doubted": ("it failed and passed again, which may have been a flake", "it failed and passed again"),
+    "classmates-flakes": ("other tests of its class flaked", "other tests of its class hardly flake"),
     "project-flips": ("other tests of this project flip", "tests of this project hardly flip"),
     "test": ("turned out flaky here more often than predicted", "turned out flaky here less often than predicted"),
     "class": (
@@ -302,10 +305,18 @@ class ReasonPhrase(NamedTuple):
 CONCEPTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "test": {
         "here": ("test", "class"),
-        "flips": ("flip-rate", "gold-rate", "runs-since-flip", "evidence-past", "flake-rate", "evidence-kind"),
+        "flips": (
+            "flip-rate",
+            "gold-rate",
+            "runs-since-flip",
+            "evidence-past",
+            "flake-rate",
+            "evidence-kind",
+            "doubted",
+        ),
         "failures": ("failure-rate", "runs-since-failure", "failures-in-a-row", "evidence-repeats"),
         "neighbours": (
-            "classmates-flips",
+            "classmates-flakes",
             "project-flips",
             "classmates-flip-rate",
             "classmates-failure-rate",
@@ -317,7 +328,7 @@ CONCEPTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "change": ("change", "evidence-change", "files-changed"),
         "commit": ("same-commit", "evidence-commit"),
         "company": ("failures-in-build", "classmates-failing", "evidence-companions"),
-        "kind": ("failure-kind", "evidence-kind"),
+        "kind": ("failure-kind", "evidence-kind", "evidence-environment"),
     },
     "build": {
         "branch": ("branch", "same-branch", "any-branch"),
@@ -660,6 +671,20 @@ def describe_history(risk: TestRisk) -> str:
         else f"{count(risk.runs, 'run')}, none failed"
     )
     return f"{failed}, {_times_flaky(risk)}" if risk.failures else failed
+
+
+def describe_company(tests: Sequence[str], failures: int) -> str:
+    """Say that these tests failed together each time, "" for one that failed alone.
+
+    >>> describe_company(("a.B#x", "a.B#y", "a.B#z"), failures=2)
+    '3 tests of a.B failed together in the same 2 builds: likely one cause'
+    """
+    if len(tests) < 2:
+        return ""
+    classes = set(map(group_of, tests))
+    of = min(classes) if len(classes) == 1 else count(len(classes), "class", "classes")
+    builds = "one build" if failures == 1 else f"the same {failures:,} builds"
+    return f"{len(tests):,} tests of {of} failed together in {builds}: likely one cause"
 
 
 def _times_flaky(risk: TestRisk) -> str:

@@ -147,7 +147,7 @@ def sub_words(identifiers: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted({piece.lower() for name in identifiers for piece in _PIECE.findall(name) if len(piece) > 1}))
 
 
-VERSION = 4
+VERSION = 5
 _T = TypeVar("_T")
 
 RATES = (0.0, 0.002, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -198,7 +198,16 @@ DURATION_LEVELS = (
 SIZES = (0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 1000.0)
 FAILURE_KINDS = ("assertion", "timeout", "connection", "null", "state", "io", "memory", "concurrency", "other")
 EVENTS = ("push", "pull_request", "schedule", "manual", "tag", "other")
-EVIDENCE = ("past", "repeats", "change", "companions", "kind", "time", "commit")  # fields of `FlakeEvidence`
+EVIDENCE = (
+    "past",
+    "repeats",
+    "change",
+    "companions",
+    "kind",
+    "time",
+    "environment",
+    "commit",
+)  # fields of `FlakeEvidence`
 EVIDENCE_SCALE = 4.0  # of the log-odds of what was seen of a test
 RELATIONS = ("itself", "near", "build-file", "elsewhere", "nothing")
 
@@ -231,7 +240,8 @@ def _flaky(words: Sequence[tuple[str, str]]) -> tuple[Encoder, ...]:
         Numeric("flipped"),  # whether the test was ever seen to flip
         Numeric("time-rank"),  # linear: knots on seconds overfit the recorded projects and rank others worse
         PiecewiseLinear("source-words", (0.0, 10.0, 30.0, 100.0, 300.0), logarithmic=True),
-        Numeric("classmates-flips", start=2.0),
+        Numeric("doubted", start=6.0),  # failures that may have been flakes, of a test that never flipped
+        Numeric("classmates-flakes", start=3.0),
         Numeric("project-flips", start=1.0),
         BagOfWords("name", _index(words, "n")),
         BagOfWords("source", _index(words, "s")),

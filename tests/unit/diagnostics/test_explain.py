@@ -23,7 +23,7 @@ from fedstep.report.json import explanation_json
 from fedstep.schema.schema import schema
 from fedstep.types import NO_SECONDS, BuildOutcome, Outcome, TestRun
 
-SHAKY, STEADY, SLOW = "shop.CartTest#waitsForSleepyServer", "shop.CartTest#sums", "net.RetryTest#reconnects"
+SHAKY, STEADY, SLOW = "shop.CartTest#waitsForSleepyTimer", "shop.CartTest#sums", "net.RetryTest#reconnects"
 CORRECTION = LocalModel(
     {"flaky": LocalWeights({0: 0.2, 3: -0.1}, {f"test={SHAKY}": 0.7, "class=shop.CartTest": -0.2, "class=other": 9.0})},
     {"flaky": PlattScaling(0.8, 0.3)},
@@ -31,7 +31,7 @@ CORRECTION = LocalModel(
 
 
 NAMES = schema().tasks["flaky"].names()
-CALM = LocalModel({"flaky": LocalWeights({NAMES.index("bias"): -3.0, NAMES.index("name=server"): 2.0}, {})})
+CALM = LocalModel({"flaky": LocalWeights({NAMES.index("bias"): -3.0, NAMES.index("name=timer"): 2.0}, {})})
 
 
 def entry(number: int, letters: dict[str, str], **more: object) -> BuildRecord:
@@ -132,7 +132,7 @@ class TestWhatIf:
         words = [one for one in found.changes if one.says.startswith("without the word")]
         assert 0 < len(words) <= 3
         assert all(one.probability < found.probability for one in words)
-        assert words[0].says == "without the word server in its name"
+        assert words[0].says == "without the word timer in its name"
 
     def test_absent_test_is_no_more_likely_and_has_no_changes(self, tmp_path: Path) -> None:
         """A test that did not run lately is no more likely, and has no changes."""

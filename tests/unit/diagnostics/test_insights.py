@@ -26,6 +26,7 @@ from fedstep.report.project_page import (
     project_html,
     summarize_page,
 )
+from fedstep.types import Outcome, TestRun
 from tests.benchmarks.project import grow
 from tests.helpers.project_history import BROKEN, BUILDS, FLAKY, HOSTILE, SLOW, build_record, write_history
 
@@ -109,6 +110,19 @@ class TestInsights:
         assert flaky.red_builds > 0
         assert flaky.reruns > 0
         assert flaky.since == pytest.approx(records[0].finished_at, abs=0.001)
+
+    def test_tests_that_flake_together_are_one_row(self, tmp_path: Path) -> None:
+        """A shared fixture is one cause: the row names the others and has what all of them cost."""
+        store = Project.discover(tmp_path, environment={}, clock=lambda: NOW).context().store
+        mates = [f"shop.FixtureTest#t{number}" for number in range(4)]
+        for number in range(30):
+            outcome = Outcome.FLAKED if number in (11, 20) else Outcome.PASSED
+            record = build_record(number)
+            store.log.append(record._replace(tests=(*record.tests, *(TestRun(test, outcome, 3.0) for test in mates))))
+        (row,) = [one for one in insights_of(tmp_path).flaky if one.test in mates]
+        assert (row.test, row.also) == (mates[0], tuple(mates[1:]))
+        assert row.reruns == 8
+        assert row.together == "4 tests of shop.FixtureTest failed together in the same 2 builds: likely one cause"
 
     def test_slower_test_and_job_are_open_changes(self, insights: Insights) -> None:
         found = {one.change.subject: one for one in insights.open_changes()}

@@ -41,7 +41,7 @@ class TestNewTests:
     def test_a_test_without_a_past_has_only_its_name(self) -> None:
         (values,) = flaky_values(with_tests({}, ["org.foo.TimeoutTest#waits"]))
         assert part(values, "bias") == 1.0
-        assert (part(values, "flipped"), part(values, "classmates-flips")) == (0.0, 0.0)
+        assert (part(values, "flipped"), part(values, "classmates-flakes")) == (0.0, 0.0)
         assert part(values, "time-rank") is None
         assert part(values, "source") is None
         names = {TASK.names()[index] for index in TASK.encode(values).indices}
@@ -84,7 +84,7 @@ class TestClassmates:
         assert history_columns(summary.tests)["classmates-flip-rate"] == [None, None]
         more = apply_record(summary, "2", entry(2, (TestRun("a.B#y", Outcome.PASSED),)))
         assert history_columns(more.tests)["classmates-flip-rate"] == [0.0, None, 1.0]
-        assert [part(values, "classmates-flips") for values in flaky_values(more.tests)] == [None, 0.0, 1.0]
+        assert [part(values, "classmates-flakes") for values in flaky_values(more.tests)] == [None, 0.0, 0.86]
 
 
 def timed(*seconds: float) -> list[object]:
@@ -132,8 +132,8 @@ class TestNames:
     def test_only_evidence_depends_on_the_tests_own_outcomes(self) -> None:
         """Of a test that was seen to flip nothing but its evidence and its words is a feature."""
         for stats, values in zip(history(4).tests.values(), flaky_values(history(4).tests), strict=True):
-            others = [values[name] for name in ("time-rank", "classmates-flips", "project-flips")]
-            assert (others == [None] * 3) == (stats.flips > 0)
+            others = [values[name] for name in ("time-rank", "doubted", "classmates-flakes", "project-flips")]
+            assert (others == [None] * 4) == (stats.flips > 0)
 
     def test_typical_seconds_are_none_where_no_report_gave_one(self) -> None:
         table = apply_record(

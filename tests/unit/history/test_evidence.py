@@ -19,7 +19,7 @@ from fedstep.history.flakiness import (
 )
 from fedstep.history.test_table import TestStats
 from fedstep.ingest.change_impact import analyze_change
-from fedstep.types import FileChange
+from fedstep.types import FileChange, Outcome, TestRun
 
 QUIET = [f"org.p{n}.A{n}Test#t" for n in range(20)]
 
@@ -78,13 +78,13 @@ class TestChanges:
     @pytest.mark.parametrize(("test", "relation"), [("#adds", None), ("shop.cart#adds", "elsewhere")])
     def test_where_a_test_without_a_class_is_nobody_knows(self, test: str, relation: str | None) -> None:
         """'This change touches other files only' was said of tests in TAP, and counted for a flake."""
-        context = failure_context({test: TestStats(test)}, [test], [FileChange("docs/a.md")])
+        context = failure_context({test: TestStats(test)}, [TestRun(test, Outcome.FAILED)], [FileChange("docs/a.md")])
         assert context.relation(test) == relation
 
     @pytest.mark.parametrize("test", ["#adds", "cart#adds", "shop.cart#adds"])
     def test_a_test_that_fails_alone_has_no_companion(self, test: str) -> None:
         """A test without a class, as in TAP, was its own: 'other tests of its package began to fail with it'."""
-        assert failure_context({test: TestStats(test)}, [test], None).companions(test) == 0.0
+        assert failure_context({test: TestStats(test)}, [TestRun(test, Outcome.FAILED)], None).companions(test) == 0.0
 
     def test_companions_say_more_while_nothing_else_is_known(self) -> None:
         """In the build in which a test fails one companion says more than once a later run judges the failure."""

@@ -7,10 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.history.flakiness import is_incident
+from fedstep.history.flakiness import group_by_cause, is_incident
 from fedstep.history.records import BuildRecord
 from fedstep.history.summary import Summary, apply_record
-from fedstep.history.test_table import RECENT, TestTable, decayed_rate, name_words, read_coordinates, with_tests
+from fedstep.history.test_table import (
+    RECENT,
+    TestStats,
+    TestTable,
+    decayed_rate,
+    name_words,
+    read_coordinates,
+    with_tests,
+)
 from fedstep.schema.schema import schema
 from fedstep.types import BuildOutcome, FileChange, Outcome, TestRun
 
@@ -260,3 +268,71 @@ class TestColumns:
         numbers = read_coordinates(name_words(test))
         assert {word for word, number in listed.index.items() if number in numbers} == words & set(listed.index)
         assert words & set(listed.index)
+
+
+def failing_together(count: int, message: str, letters: str, class_of: str = "org.shop{n}.S{n}Test") -> TestTable:
+    """Return the table after builds in which these tests have these outcomes, beside others that pass."""
+    summary = Summary()
+    for number, letter in enumerate(letters):
+        outcome = Outcome(letter)
+        signature = message if letter != "p" else ""
+        down = tuple(TestRun(f"{class_of.format(n=n)}#t{n}", outcome, 0.1, signature=signature) for n in range(count))
+        summary = apply_record(summary, str(number), entry(number, Step("p", others=(*down, *ELSEWHERE))))
+    return summary.tests
+
+
+class TestTogether:
+    def test_a_server_down_for_one_build_is_one_coincidence(self) -> None:
+        """Tests of many packages that fail once, with one message, and pass again have not flipped."""
+        assert not any(stats.flips for stats in failing_together(8, "refused", "pppfpp").values())
+        assert any(stats.flips for stats in failing_together(3, "refused", "pppfpp").values())
+        assert any(stats.flips for stats in failing_together(8, "", "pppfpp").values())
+
+    def test_what_fails_together_again_has_flipped(self) -> None:
+        assert sum(stats.flips > 0 for stats in failing_together(8, "refused", "pppfppppfpp").values()) == 8
+
+    def test_a_class_that_failed_together_is_one_cause(self) -> None:
+        tests = failing_together(4, "", "ppkpp", "org.shop.CartTest")
+        (group,) = group_by_cause([stats for stats in tests.values() if stats.flips])
+        assert [stats.test[-2:] for stats in group] == ["t0", "t1", "t2", "t3"]
+
+    def test_one_message_is_one_cause_in_many_classes(self) -> None:
+        flipped = [stats for stats in failing_together(4, "refused", "ppkpp").values() if stats.flips]
+        assert (len(group_by_cause(flipped)), len(flipped)) == (1, 4)
+        other = [stats for stats in failing_together(4, "", "ppkpp").values() if stats.flips]
+        assert len(group_by_cause(other)) == 4
+
+    def test_a_flip_in_another_build_is_another_cause(self) -> None:
+        summary = Summary()
+        for number in range(9):
+            runs = tuple(
+                TestRun(f"org.shop.CartTest#t{n}", Outcome.FLAKED if number == 2 + n else Outcome.PASSED, 0.1)
+                for n in range(4)
+            )
+            summary = apply_record(summary, str(number), entry(number, Step("p", others=runs)))
+        assert len(group_by_cause([stats for stats in summary.tests.values() if stats.flips])) == 4
+
+
+class TestDoubt:
+    def test_a_failure_that_may_have_been_a_flake_is_kept(self) -> None:
+        """Judged no flake, though only just: the change and its end say as much for one as the past against it."""
+        moved = Step("p", file="src/main/java/org/acme/Cart.java")
+        doubted = after(*(Step("p", others=ELSEWHERE) for _ in range(9)), Step("f", others=ELSEWHERE), moved)[TEST]
+        assert (doubted.flips, doubted.doubted_100) == (0, 0.0)  # the end of the spell names the test: it was real
+        lone = apply_end_elsewhere()
+        assert lone.flips == 0
+        assert 0.3 < lone.doubted_100 < 0.5
+
+    def test_evidence_that_balances_is_not_taken_for_none(self) -> None:
+        """It is exactly 0 without the past, which once meant that there was no spell to judge again."""
+        assert apply_end_elsewhere().dismissed == 0.01
+
+
+def apply_end_elsewhere() -> TestStats:
+    """Return the test after one failure on a branch that a pass on another branch ends."""
+    summary = Summary()
+    for number, letter in enumerate("p" * 20 + "fp"):
+        branch = "feature" if letter == "f" else "main"
+        record = entry(number, Step(letter, others=ELSEWHERE))._replace(branch=branch)
+        summary = apply_record(summary, str(number), record)
+    return summary.tests[TEST]

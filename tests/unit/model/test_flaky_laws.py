@@ -1,6 +1,7 @@
 """Laws of the list of flaky tests, over drawn histories and drawn weights: more evidence never says less."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from random import Random
 
@@ -12,7 +13,7 @@ from fedstep.history.flakiness import QUIET_RUNS
 from fedstep.history.records import BuildRecord
 from fedstep.history.summary import Summary, apply_record
 from fedstep.model.linear import LocalWeights, PlattScaling
-from fedstep.model.predictor import WORTH_NAMING, Predictor
+from fedstep.model.predictor import FLAKY_ABOVE, WORTH_NAMING, Predictor
 from fedstep.model.state import LocalModel
 from fedstep.results import TestRisk
 from fedstep.schema.schema import schema
@@ -228,9 +229,41 @@ class TestList:
         assert stats.flaked_100 <= stats.flips
 
 
-def failure_after(history: History, predictor: Predictor, outcome: Outcome = Outcome.FAILED) -> float:
+class TestOneCause:
+    def test_a_class_that_fails_together_is_one_name(self) -> None:
+        """A shared fixture fills no list: the entry names the others, which have its chance."""
+        start = Predictor({name: task.start() for name, task in schema().tasks.items()}, LocalModel())
+        summary = Summary()
+        for number in range(12):
+            outcome = Outcome.FLAKED if number == 5 else Outcome.PASSED
+            mates = tuple(TestRun(f"org.acme.FixtureTest#t{n}", outcome, 0.1) for n in range(24))
+            record = entry(number, "k" if number == 8 else "p", f"{number:040x}", ELSEWHERE, Random(number))
+            summary = apply_record(summary, str(number), record._replace(tests=(*record.tests, *mates)))
+        assert [(risk.test[-3:], len(risk.also)) for risk in start.flakiest(summary, 10)] == [("ums", 0), ("#t0", 23)]
+
+
+class TestSuspicion:
+    @COMMON
+    @given(st.integers(1, 20), SEEDS)
+    def test_doubted_failures_name_no_test(self, quiet: int, seed: int) -> None:
+        """What may have been a flake raises a suspicion, never above what names a test."""
+        table = History("p" * (quiet + 1), seed).summary
+        stats = replace(table.tests[TEST], doubted_100=0.45, failures=1)
+        doubted = replace(table, tests={**table.tests, TEST: stats})
+        start = Predictor({name: task.start() for name, task in schema().tasks.items()}, LocalModel())
+        calm, raised = (
+            next(risk.probability for risk in start.suspects(summary, 99, 0.0) if risk.test == TEST)
+            for summary in (table, doubted)
+        )
+        assert calm < raised < WORTH_NAMING
+        assert TEST not in {risk.test for risk in drawn_predictor(seed).flakiest(doubted, 99, 0.0)}
+
+
+def failure_after(
+    history: History, predictor: Predictor, outcome: Outcome = Outcome.FAILED, message: str = "", kind: str = "Error"
+) -> float:
     """How likely a further failure of the test is called flaky, far from the change and on a new commit."""
-    failed = (TestRun(TEST, outcome, 0.1, "AssertionError"),)
+    failed = (TestRun(TEST, outcome, 0.1, kind, message=message),)
     context = BuildContext(CiRun(branch="main"), Change("new", "", "", (FileChange(ELSEWHERE),)), 1_800_000_000.0)
     build = Build("0" * 32, context, 1.8e9, Duration(9.0, "mark"), BuildOutcome.FAILED, Reports(failed))
     (verdict,) = predictor.failures(history.summary, build, "unit||mark")
@@ -252,6 +285,15 @@ class TestUnproven:
         runs = history.summary.tests[TEST].runs
         assert failure_after(history, drawn_predictor(seed)) <= max(0.7311, (runs + 1) / (runs + 2)) + 1e-9
 
+    def test_a_message_of_the_network_speaks_for_a_flake(self) -> None:
+        """A first failure that says "Connection refused" is no assertion that does not hold."""
+        start = Predictor({name: task.start() for name, task in schema().tasks.items()}, LocalModel())
+        history = History("p" * 9)
+        messages = ("expected 1 to be 2", "connect ECONNREFUSED 127.0.0.1:5432", "assert 'connection refused' in log")
+        real, refused, asserted = (failure_after(history, start, message=message) for message in messages)
+        assert real == asserted < refused
+        assert refused > FLAKY_ABOVE
+
     def test_a_pass_when_run_again_is_proof(self) -> None:
-        history = History("ppkpp")
-        assert failure_after(history, drawn_predictor(1), Outcome.FLAKED) > 6 / 7
+        start = Predictor({name: task.start() for name, task in schema().tasks.items()}, LocalModel())
+        assert failure_after(History("ppkpp"), start, Outcome.FLAKED) > 6 / 7

@@ -1,5 +1,6 @@
 """The terminal's text: what it says, how wide it is, and that no name can take the terminal over."""
 
+import json
 import re
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedstep.report.json import prediction_json
+from fedstep.report.markdown import prediction_markdown
 from fedstep.report.text import prediction_text, training_text, triage_text
 from fedstep.report.units import columns, warning_text
 from fedstep.results import (
@@ -165,6 +168,17 @@ class TestText:
         assert "and 15 more" in prediction_text(prediction)
         failures = tuple(FailureVerdict(f"test{number}", 0.5) for number in range(35))
         assert "and 5 more" in triage_text(TriageReport("ok", failures, ModelUsed(), ReportCounts()))
+
+    def test_tests_with_one_cause_are_one_entry(self) -> None:
+        """The list names how many failed together; JSON names each of them, Markdown says the same."""
+        also = tuple(f"shop.CartTest#t{number}" for number in range(1, 24))
+        risk = TestRisk("shop.CartTest#t0", 0.5, runs=9, failures=2, flips=2, last_outcomes="pfppfpppp", also=also)
+        prediction = Prediction("ok", NOT_ASKED, NOT_ASKED, (risk,), ModelUsed())
+        told = "24 tests of shop.CartTest failed together in the same 2 builds: likely one cause"
+        assert told in prediction_text(prediction)
+        assert told in prediction_markdown(prediction).replace("\\", "")
+        (entry,) = json.loads(prediction_json(prediction))["flaky"]
+        assert (entry["also"], entry["together"]) == (list(also), told)
 
     def test_a_warning_does_not_load_the_texts_of_reports(self) -> None:
         """`order` and `select` print warnings and no report: its modules were 3 % of their time."""

@@ -229,14 +229,15 @@ DURATION_VIEWS: Mapping[str, Mapping[str, float]] = {
 }
 
 
-# A changed level: each of the newest builds missed all of these estimates in one direction, by about as much.
+# A changed level: most of the newest builds missed all of these estimates by about as much.
 UNMOVED = ("same-kinds", "same-running", "same-kinds-running")  # and the running estimate: they follow slowly
-LEAST_SINCE, MOST_SINCE = 3, 12  # builds since: fewer may be outliers, and after more the estimates have followed
+LEAST_SINCE, MOST_SINCE = 3, 16  # builds since: fewer may be outliers, and after more the estimates have followed
 LEAST_CHANGE = log(1.2)
 LEAST_USUAL = 0.03  # a usual error, in logarithms: 3 %
 USUAL_BUILDS = range(10, 61)  # builds before those that tell how much is usually missed
-CHANGE_EVIDENCE = 10.0  # usual errors that a change must save; tuned on ten recorded projects, confirmed on nine
+CHANGE_EVIDENCE = 9.0  # usual errors that a change must save; chosen on sixteen recorded projects, confirmed on three
 MOST_SAVED = 6.0  # ... of one build
+LEAST_NEAR = 0.75  # of the builds since that must be nearer to the new level: the others failed early, for example
 
 
 class Estimate(NamedTuple):
@@ -320,8 +321,9 @@ class LevelChange(NamedTuple):
 def find_change(known: Sequence[PastBuild]) -> LevelChange | None:
     """Return the change of level that explains the newest builds best; None where none does by CHANGE_EVIDENCE.
 
-    Every build since must be nearer to the new level than to the expected one, so that no outlier makes a change. A
-    generalised likelihood ratio for Laplace errors: Basseville and Nikiforov, "Detection of Abrupt Changes", 1993.
+    Three in four builds since, the newest and the oldest among them, must be nearer to the new level than to the
+    expected one, so that no outlier makes a change. A generalised likelihood ratio for Laplace errors: Basseville and
+    Nikiforov, "Detection of Abrupt Changes", 1993.
     """
     if not known or not abs(known[-1].missed) > LEAST_CHANGE / 2:  # nearer to the expected level than to a new one
         return None
@@ -332,12 +334,13 @@ def find_change(known: Sequence[PastBuild]) -> LevelChange | None:
     since: list[float] = []
     best, found = CHANGE_EVIDENCE, None
     for build in islice(reversed(known), MOST_SINCE):
-        if not (build.missed * known[-1].missed > 0.0):  # on the other side, or not known
+        if not isfinite(build.missed):
             break
         since.append(build.missed)
         level = median(since)
-        far = any(abs(missed - level) >= abs(missed) for missed in since)
-        if len(since) < LEAST_SINCE or far or abs(level) < LEAST_CHANGE:
+        near = [abs(missed - level) < abs(missed) for missed in since]
+        most = near[0] and near[-1] and sum(near) >= LEAST_NEAR * len(near)
+        if len(since) < LEAST_SINCE or not most or abs(level) < LEAST_CHANGE:
             continue
         saved = sum(_bounded(missed / usual) - _bounded((missed - level) / usual) for missed in since)
         if saved >= best:

@@ -118,10 +118,10 @@ USUAL_PACE = 0.03  # weight of the newest residual
 OUTLIER = 4.0  # usual residuals: a larger one counts as this, so that one absurd time does not widen what follows
 
 
-def observe_residual(trackers: QuantileTrackers, residual: float, share: float = 0.049) -> QuantileTrackers:
+def observe_residual(trackers: QuantileTrackers, residual: float, share: float = 0.0465) -> QuantileTrackers:
     """Return the trackers after one residual in spreads; `share` is the rate at which each end may be exceeded.
 
-    It is a little below one in twenty, because the trackers lag where a job changes (docs/decisions/0090).
+    It is a little below one in twenty, because the trackers lag where a job changes (docs/decisions/0099).
     """
     scaled = residual / trackers.scale()
     low = trackers.low + STEP * (share - (scaled < trackers.low))

@@ -3,8 +3,8 @@
     python -m tests.studies.durations published FOLDER  # beside published models, on the builds of their test split
     python -m tests.studies.durations shifts FOLDER...  # builds until a changed level is followed
 
-The folders hold recorded builds as `fedstep simulate` reads them. `published` replays the projects as a federation;
-`shifts` replays each one alone.
+The folders hold recorded builds as `fedstep simulate` reads them. `published` replays the projects as a federation, and
+then each one alone without its failed builds, which the published models never saw; `shifts` replays each one alone.
 """
 
 import csv
@@ -27,6 +27,7 @@ from fedstep.history.summary import PastBuild
 
 PUBLISHED = Path(__file__).parents[1] / "data/published/durations.csv.gz"
 MODELS = ("xgboost", "lightgbm", "gradient_boosting")
+OURS = ("fedstep", "fedstep_from_passed")
 TASK = "build-duration"
 
 STREAMS, FACTORS = 50, (0.5, 2.0, 5.0)
@@ -41,16 +42,23 @@ def compare_published(folder: Path) -> Iterator[tuple[str, float, dict[str, floa
     study = run_study([folder], StudyPlan(TASK), lambda steps, *_: steps)
     with gzip.open(PUBLISHED, "rt", newline="") as file:
         rows = list(csv.DictReader(file))
-    for project in sorted({row["project"] for row in rows}):
-        tally = study.tallies[project]
+    for project in find_projects([folder], ("builds",)):
+        tally, from_passed = study.tallies[project.name], _predict_from_passed(read_builds(project.path)[0])
         place = {int(number): index for index, number in enumerate(tally.column("number"))}
-        split = [row for row in rows if row["project"] == project and int(row["number"]) in place]
+        split = [row for row in rows if row["project"] == project.name and int(row["number"]) in place]
         chosen = [place[int(row["number"])] for row in split]
         truth = tally.column("truth")[chosen]
         jenkins = float(np.abs(tally.guesses()["jenkins"][chosen] - truth).mean())
         said = {model: np.array([float(row[model]) for row in split]) for model in MODELS}
         said["fedstep"] = tally.column("said")[chosen]
-        yield project, jenkins, {name: float(np.abs(one - truth).mean()) / jenkins for name, one in said.items()}
+        said["fedstep_from_passed"] = np.array([from_passed[int(row["number"])] for row in split])
+        yield project.name, jenkins, {name: float(np.abs(one - truth).mean()) / jenkins for name, one in said.items()}
+
+
+def _predict_from_passed(builds: Sequence[PastBuild]) -> dict[int, float]:
+    """Return the prediction of each passed build, by its number among all, from earlier passed builds alone."""
+    passed = [number for number, build in enumerate(builds) if build.outcome == "passed"]
+    return {passed[number]: seconds for number, seconds in _predicted([builds[number] for number in passed]).items()}
 
 
 @dataclass(frozen=True)
@@ -120,9 +128,10 @@ def main() -> None:
         for project, jenkins, ratios in results:
             told = "  ".join(f"{name} {ratio:.3f}" for name, ratio in ratios.items())
             print(f"{project:30}  Jenkins {jenkins:.0f} s  {told}")
-        for name in ("fedstep", *MODELS):
+        for name in (*OURS, *MODELS):
             print(f"{name}: median error / Jenkins {median(ratios[name] for *_, ratios in results):.3f}")
-        print("better than XGBoost in", sum(ratios["fedstep"] < ratios["xgboost"] for *_, ratios in results))
+        for name in OURS:
+            print(f"{name}: better than XGBoost in", sum(ratios[name] < ratios["xgboost"] for *_, ratios in results))
     else:
         counts = [builds_until_followed(shift) for shift in draw_shifts([Path(folder) for folder in folders])]
         print(f"median {median(counts):.0f}, 90 % {quantiles(counts, n=10)[-1]:.0f}, mean {fmean(counts):.1f}")

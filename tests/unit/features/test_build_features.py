@@ -141,6 +141,14 @@ class TestLevelChange:
         assert change.builds == builds
         assert change.log_factor == pytest.approx(math.log(factor), abs=0.03)
 
+    @pytest.mark.parametrize("other", [-3.0, 0.0, 3.0])
+    def test_a_build_that_does_not_fit_hides_no_change(self, other: float) -> None:
+        """One of the builds since failed early, hung, or ran on an old machine."""
+        change = find_change(missed([*USUAL, 0.7, 0.7, other, 0.7, 0.7]))
+        assert change is not None
+        assert change.builds == 5
+        assert change.log_factor == pytest.approx(0.7)
+
     @given(st.lists(st.floats(-5.0, 5.0), max_size=2), st.integers(0, 5))
     def test_one_or_two_outliers_are_no_change(self, outliers: list[float], since: int) -> None:
         """However far they are out, and whether or not usual builds followed."""

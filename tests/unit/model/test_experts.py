@@ -64,6 +64,13 @@ class TestExperts:
         silent = after(50, row(), 0.0)
         assert combine(silent, row(moved=9.0), 0.0) > 6.0
 
+    def test_a_false_change_is_remembered(self) -> None:
+        """However many builds without a change follow: the next one of this job counts as little."""
+        weights = after(2, row(moved=9.0), 0.0)
+        for _ in range(200):
+            weights = observe_departure(weights, row(), 0.0, 0.0)
+        assert combine(weights, row(moved=9.0), 0.0) < 1.0
+
     def test_an_expert_useless_for_long_comes_back(self) -> None:
         """The share that returns to the start keeps each weight above a floor."""
         long = after(500, row(same_running=20.0), 0.0)

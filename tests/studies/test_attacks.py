@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from random import Random
+from statistics import mean
 
 import click
 import numpy as np
@@ -150,11 +151,14 @@ class TestMembership:
         update = by_measure(word_findings("words", DEFAULT, scene), "default")
         assert versions["precision of words"].reached < 0.7 < update["precision of words"].reached
 
-    def test_evaluation_of_a_word_reveals_its_users_unless_noised(self, scene):
-        """An evaluation of one word reveals who uses it, and a noised one does not."""
-        found = {one.protection: one.reached for one in attack_by_probes(scene)}
-        assert found["default"] > 0.8
-        assert found["epsilon 8"] < 0.65
+    def test_evaluation_of_a_word_reveals_its_users_unless_noised(self, corpus):
+        """An evaluation of one word reveals who uses it, and a noised one does not, in the mean of four attacks."""
+        found: dict[str, list[float]] = {"default": [], "epsilon 8": []}
+        for seed in range(1, 5):
+            for one in attack_by_probes(make_scene([corpus], seed=seed, views=8)):
+                found.setdefault(one.protection, []).append(one.reached)
+        assert min(found["default"]) > 0.8
+        assert mean(found["epsilon 8"]) < 0.65
 
 
 class TestPoison:

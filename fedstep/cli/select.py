@@ -234,11 +234,12 @@ def _tell(selection: "Selection", shadow: bool) -> str:
     )
     if not selection.red_builds:
         return f"{told}; no failing build of this project is known to judge it by"
+    if selection.red_builds == 1:
+        seen = f"the one failing build known would have shown {'a failure' if selection.caught else 'none'}"
+    else:
+        seen = f"{selection.caught} of the last {selection.red_builds} failing builds would have shown a failure"
     missed = selection.red_builds - selection.caught
-    return (
-        f"{told}; {selection.caught} of the last {selection.red_builds} failing builds would have shown a failure "
-        f"(false green rate {100 * missed / selection.red_builds:.0f} %)"
-    )
+    return f"{told}; {seen} (false green rate {100 * missed / selection.red_builds:.0f} %)"
 
 
 UNIT = option(

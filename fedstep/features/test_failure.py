@@ -87,7 +87,7 @@ def failure_scores(
 
 
 class ScoreParts(NamedTuple):
-    """What the score of a test consists of, where the change is known. Who is not in a mapping has 0 in it."""
+    """What the score of a test consists of, where the change is known. What a mapping does not have is 0."""
 
     groups: Mapping[str, str]  # the class or module of each test
     path: Mapping[str, float]  # by class or module: `path_overlap`

@@ -64,13 +64,13 @@ def redact_url(url: str) -> str:
     except ValueError:
         return "the aggregator's URL"
     host = parts.netloc.rpartition("@")[2]
-    if _has_no_port(parts) and "@" in url:  # a password with a slash or a number sign, which is to be escaped
+    if _has_broken_port(parts) and "@" in url:  # a password with a slash or a number sign, which is to be escaped
         return redact_url(f"{parts.scheme}://{url.rpartition('@')[2]}")
     redacted = f"{parts.scheme}://{host}{parts.path}" if host else parts.path.rpartition("@")[2]
     return "".join(letter for letter in redacted[:200] if letter.isprintable())
 
 
-def _has_no_port(parts: SplitResult) -> bool:
+def _has_broken_port(parts: SplitResult) -> bool:
     try:
         return parts.port is None and parts.netloc.endswith(":")
     except ValueError:

@@ -41,6 +41,7 @@ def combine(weights: LogWeights, row: SparseVector, margin: float) -> float:
     """Return the departure from the running estimate that the experts expect, in spreads: their weighted median."""
     departures, moved = _departures(row, margin)
     said = departures if moved is None else [*departures, moved]
+    # the moved past is the last: its weight is left where it says nothing
     ordered = sorted((departure, exp(weight)) for departure, weight in zip(said, weights, strict=False))
     return quantile([departure for departure, _ in ordered], [weight for _, weight in ordered], 0.5)
 

@@ -910,6 +910,8 @@ def describe_selections(tally: SelectionTally) -> tuple[str, ...]:
 
     >>> print(*describe_selections(SelectionTally(shadow_builds=9, shadow_seconds=120.0, shadow_red=4, shadow_green=1)))
     9 builds in shadow mode would have saved 2 min 00 s; 1 of 4 red ones would have looked green (false green rate 25 %)
+    >>> print(*describe_selections(SelectionTally(shadow_builds=1, shadow_seconds=9.0)))
+    1 build in shadow mode would have saved 9 s; none of them was red
     """
     told = []
     if tally.builds:
@@ -918,9 +920,11 @@ def describe_selections(tally: SelectionTally) -> tuple[str, ...]:
         told.append(f"{saved}; {tally.caught} of them showed a failure, {tally.escaped} was seen only later{rate}")
     if tally.shadow_builds:
         saved = f"{count(tally.shadow_builds, 'build')} in shadow mode would have saved {span(tally.shadow_seconds)}"
-        green = f"{tally.shadow_green} of {tally.shadow_red} red ones would have looked green"
-        rate = f" (false green rate {percent(tally.false_green_rate)})" if tally.shadow_red else ""
-        told.append(f"{saved}; {green}{rate}")
+        green = "none of them was red"
+        if tally.shadow_red:
+            rate = f"(false green rate {percent(tally.false_green_rate)})"
+            green = f"{tally.shadow_green} of {tally.shadow_red} red ones would have looked green {rate}"
+        told.append(f"{saved}; {green}")
     return tuple(told)
 
 

@@ -143,6 +143,7 @@ class CiRun(NamedTuple):
     untrusted: bool = False  # a fork's or Dependabot's run: nothing is sent
     os: str = ""  # linux, windows, macos
     number: int | None = None  # counts the runs of this workflow: the next run has the next number; None if not told
+    workflow: str = ""  # what the job is a part of: jobs of several workflows may have one name
 
 
 class Duration(NamedTuple):

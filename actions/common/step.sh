@@ -15,6 +15,7 @@ FEDSTEP_CI_CELL="${FEDSTEP_CI_CELL//[[:space:]]/}" # it is written on several li
 undecided=''
 [ "$1" != triage ] || undecided="${FEDSTEP_FAIL_ON:-}"
 if [ -n "${WITH_JOB:-}" ]; then export FEDSTEP_CI_JOB="$WITH_JOB"; fi # triage in the name of another job
+if [ -n "${WITH_WORKFLOW:-}" ]; then export FEDSTEP_CI_WORKFLOW="$WITH_WORKFLOW"; fi
 
 # What the cache is to restore: the history under a prefix, the environment under a key. Empty: nothing.
 plan() {

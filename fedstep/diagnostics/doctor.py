@@ -38,7 +38,7 @@ def check_ci(ci: CiRun) -> DiagnosticCheck:
     """Which CI this is and what it tells of the job."""
     if ci.vendor == "local":
         return DiagnosticCheck("CI", OK, "none: a developer's machine")
-    facts = (("run", ci.run), ("job", ci.job), ("branch", ci.branch), ("event", ci.event))
+    facts = (("run", ci.run), ("workflow", ci.workflow), ("job", ci.job), ("branch", ci.branch), ("event", ci.event))
     told = ", ".join(f"{name} {value}" for name, value in facts if value)
     if ci.untrusted:
         return DiagnosticCheck(

@@ -40,10 +40,13 @@ class SimilarityWeights(NamedTuple):
 
 
 def weigh_by_similarity(
-    builds: Sequence[PastBuild], now: PlannedBuild, costs: Mapping[str, float]
+    builds: Sequence[PastBuild], now: PlannedBuild, costs: Mapping[str, float], running: float | None = None
 ) -> SimilarityWeights:
-    """Return each build's similarity to the planned one, oldest first; `costs` are nats per unit of each distance."""
-    distances = _distances(builds, now)
+    """Return each build's similarity to the planned one, oldest first; `costs` are nats per unit of each distance.
+
+    `running` builds run when the planned one starts, None where that is not known.
+    """
+    distances = {**_distances(builds, now), "running": _running_apart(builds, running)}
     # Skip distances that are 0 for all builds: half of them are in most projects.
     columns = [map(cost.__mul__, map(float, distances[name])) for name, cost in costs.items() if any(distances[name])]
     if not columns:
@@ -116,7 +119,6 @@ def _distances(builds: Sequence[PastBuild], now: PlannedBuild) -> Mapping[str, S
         "before": [outcome != before[-1] for outcome in before[:-1]],
         "previous": [outcome != previous[-1] for outcome in previous[:-1]],
         "kinds": [_kinds_apart(build.kinds, now.kinds) for build in builds],
-        "running": _running_apart(builds, running_builds(builds, now)),
     }
 
 
@@ -161,15 +163,17 @@ def _kinds_apart(one: str, other: str) -> float:
     return 1.0 - len(kinds & others) / len(kinds | others) if kinds or others else 0.0
 
 
-def running_builds(known: Sequence[PastBuild], now: PlannedBuild) -> float | None:
-    """Return how many builds of the stream are running when `now` starts; None if its CI does not number the runs.
+def running_builds(known: Sequence[PastBuild], past: Sequence[PastBuild], now: PlannedBuild) -> float | None:
+    """Return how many builds of the job are running when `now` starts; None if its CI does not number the runs.
 
-    A number that no known build has belongs to a run that has not finished, or that was never recorded. It was never
-    recorded if a run with a higher number started longer ago than any of the newest builds took.
+    `known` are the finished builds of the stream, of those in `past`. A number that no finished build of the job has,
+    however it was timed, belongs to a run that has not finished, or that was never recorded. It was never recorded if a
+    run with a higher number started longer ago than any of the newest builds took.
     """
-    numbers = {build.number for build in known}
-    if now.number is None or numbers <= {None}:
+    if now.number is None or all(build.number is None for build in known):
         return None
+    job, start = now.stream.rpartition("|")[0], now.started_at
+    numbers = {one.number for one in past if one.finished_at <= start and one.stream.rpartition("|")[0] == job}
     newest = known[-NUMBERED:]
     longest = max(build.finished_at - build.started_at for build in newest)
     old = [build.number or 0 for build in newest if build.started_at < now.started_at - longest]
@@ -267,7 +271,8 @@ def duration_features(past: Sequence[PastBuild], now: PlannedBuild) -> tuple[Est
     known = [build for build in finished_builds(past, now) if isfinite(build.seconds) and build.seconds > 0]
     if not known:
         return NO_BUILD
-    times, close = [log(build.seconds) for build in known], weigh_by_similarity(known, now, _costs(len(known)))
+    running = running_builds(known, past, now)
+    times, close = [log(build.seconds) for build in known], weigh_by_similarity(known, now, _costs(len(known)), running)
     order = sorted(range(len(times)), key=times.__getitem__)
     by_time = itemgetter(*order, order[0])  # one extra: itemgetter with a single index returns no tuple
     ascending = by_time(times)[:-1]
@@ -468,7 +473,8 @@ def failure_features(past: Sequence[PastBuild], now: PlannedBuild) -> Raw:
     """
     known = finished_builds(past, now)
     failed = [float(build.outcome != "passed") for build in known]
-    close = weigh_by_similarity(known, now, FAILURE_COSTS)
+    running = running_builds(known, past, now)
+    close = weigh_by_similarity(known, now, FAILURE_COSTS, running)
     own = _rate(failed, [1.0] * len(failed), PRIOR, PRIOR_BUILDS)
     similar = _log_odds(_rate(failed, close.weights(), own, OWN_BUILDS))
     rates = {name: _rate(failed, close.weights(view), own, OWN_BUILDS) for name, view in FAILURE_VIEWS.items()}
@@ -479,6 +485,7 @@ def failure_features(past: Sequence[PastBuild], now: PlannedBuild) -> Raw:
         "own": (_log_odds(own) - similar) / 2,
         **departures,
         **_facts(known, now),
+        "running": running,
     }
 
 
@@ -497,7 +504,6 @@ def _facts(known: Sequence[PastBuild], now: PlannedBuild) -> Mapping[str, float 
         "hour": now.hour,
         "files": now.files,
         "lines": now.lines,
-        "running": running_builds(known, now),
     }
 
 

@@ -69,7 +69,7 @@ class BuildRecord(NamedTuple):
     started_at: float
     finished_at: float
     seconds: float  # NO_SECONDS where the duration is unknown
-    stream: str  # job, matrix cell and source of the duration: builds of one stream are comparable
+    stream: str  # workflow, job, matrix cell and source of the duration: builds of one stream are comparable
     outcome: BuildOutcome
     branch: str = ""
     base_branch: str = ""
@@ -88,6 +88,7 @@ class BuildRecord(NamedTuple):
     missed: float = NO_SECONDS  # by how much its time missed the slow estimates, in logarithms; NO_SECONDS: no estimate
     run: str = ""  # of the CI, as `job_run` writes it; "" where it is not known
     origins: tuple[str, ...] = ()  # of `tests`, as `fingerprint` writes them; () where they are not known
+    workflow: str = ""  # as in CiRun; earlier records have none
 
 
 def make_record(build: Build, stream: str, author: str) -> BuildRecord:
@@ -112,6 +113,7 @@ def make_record(build: Build, stream: str, author: str) -> BuildRecord:
         number=ci.number,
         run=job_run(ci),
         origins=tuple(map(fingerprint, build.reports.origins)),
+        workflow=ci.workflow,
     )
 
 
@@ -152,6 +154,8 @@ def encode_record(record: BuildRecord) -> bytes:
         fields["missed"] = _number(record.missed)
     if record.run:
         fields["run"] = record.run
+    if record.workflow:
+        fields["workflow"] = record.workflow
     if record.origins:  # those of one class follow each other, and are mostly equal
         fields["origins"] = [[origin, len(list(equal))] for origin, equal in groupby(record.origins)]
     text = json.dumps(fields, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
@@ -201,6 +205,7 @@ def _record(fields: Mapping[str, Any]) -> BuildRecord:
         missed=_seconds(fields.get("missed")),
         run=_text(fields.get("run", "")),
         origins=_unpack_origins(fields.get("origins", ()), len(tests)),
+        workflow=_text(fields.get("workflow", "")),
     )
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -37,7 +37,7 @@ from fedstep.types import (
 class PlannedBuild(NamedTuple):
     """A build that is about to start. Strings are opaque and only compared; "" and None stand for unknown."""
 
-    stream: str  # job, matrix cell and source of the duration: only times of one stream are comparable
+    stream: str  # workflow, job, matrix cell and source of the duration: only times of one stream are comparable
     started_at: float  # seconds since the epoch
     branch: str = ""
     base_branch: str = ""
@@ -79,6 +79,7 @@ class PastBuild(NamedTuple):
     missed: float = NO_SECONDS  # as in BuildRecord
     run: str = ""  # as in BuildRecord
     test_seconds: float = NO_SECONDS  # the sum of its tests' times
+    workflow: str = ""  # as in BuildRecord
 
 
 def plan_build(situation: BuildContext, stream: str, author: str) -> PlannedBuild:
@@ -128,9 +129,38 @@ def measure_change(files: Sequence[FileChange] | None) -> ChangeSize:
     return ChangeSize(float(len(files)), float(lines), any(is_build_file(file.path) for file in files), kinds)
 
 
-def stream_name(ci: CiRun, source: str) -> str:
-    """Return the stream of a job run: job, matrix cell and duration source. Only equal streams are compared."""
-    return "|".join((ci.job, ci.cell, source))
+MOST_RUNS_BETWEEN = 100  # that were not recorded, between the newest build of a stream and one that continues it
+
+
+def stream_name(ci: CiRun, source: str, builds: Sequence[PastBuild] = ()) -> str:
+    """Return the stream of a job run: workflow, job, matrix cell and duration source. Only equal streams are compared.
+
+    Earlier versions named it without the workflow. A stream of `builds` with such a name goes on, for one workflow.
+    """
+    job = "|".join((ci.job, ci.cell, ""))
+    if not ci.workflow:
+        return job + source
+    own = f"{ci.workflow}/{job}"
+    if not any(build.stream.startswith(own) for build in builds):
+        earlier = [build for build in builds if build.stream.startswith(job)]
+        if earlier and _continues(earlier, ci):
+            return job + source
+    return own + source
+
+
+def _continues(earlier: Sequence[PastBuild], ci: CiRun) -> bool:
+    """Return whether a job run belongs to the workflow of builds that were recorded without one, or with this one.
+
+    The runs of one workflow are numbered in the order of their ids; two workflows that shared a stream are told by it.
+    """
+    if workflows := Counter(build.workflow for build in earlier if build.workflow):
+        return ci.workflow == workflows.most_common(1)[0][0]
+    numbers = {int(run): build.number for build in earlier if (run := build.run.partition("/")[0]).isdecimal()}
+    known = [number for _, number in sorted(numbers.items()) if number is not None]
+    if ci.number is None or not known:
+        return True
+    ascending = all(number < following for number, following in pairwise(known))
+    return ascending and 0 <= ci.number - known[-1] <= MOST_RUNS_BETWEEN
 
 
 def usual_stream(builds: Sequence[PastBuild], ci: CiRun) -> str:
@@ -138,12 +168,15 @@ def usual_stream(builds: Sequence[PastBuild], ci: CiRun) -> str:
 
     A build without times, as of modules that could not be imported, is of a stream of its own: it is taken last.
     """
-    own = stream_name(ci, "")
+    own = stream_name(ci, "", builds)
     ours = [build.stream for build in builds if build.stream.startswith(own)]
     if ours:
         return next((stream for stream in reversed(ours) if not stream.endswith("|")), ours[-1])
-    counts = Counter(build.stream for build in builds[-50:]) if ci.vendor == "local" else Counter()
-    return counts.most_common(1)[0][0] if counts else own
+    if ci.vendor != "local":
+        return own
+    lately = [build.stream for build in builds[-50:]]
+    of_job = [stream for stream in lately if ci.job and f"/{own}" in stream]  # of any workflow
+    return next((stream for stream, _ in Counter(of_job or lately).most_common(1)), own)
 
 
 FORMAT = 1
@@ -271,6 +304,7 @@ def past_build(record: BuildRecord) -> PastBuild:
         missed=record.missed,
         run=record.run,
         test_seconds=sum(run.seconds for run in record.tests if run.seconds > 0) or NO_SECONDS,
+        workflow=record.workflow,
     )
 
 

@@ -223,8 +223,10 @@ def _file_prefix(seconds: float) -> str:
 def _is_duplicate(entry: BuildRecord, finished: FinishedBuild) -> bool:
     ci = finished.situation.ci
     job, cell, _ = [*entry.stream.rsplit("|", 2), "", ""][:3]
+    is_job = job.removeprefix(f"{entry.workflow}/") == ci.job
+    is_workflow = not entry.workflow or not ci.workflow or entry.workflow == ci.workflow
     # Compared by its words, because its form varies: {"os": "linux"} and linux are the same cell.
-    return job == ci.job and entry.branch == ci.branch and _words(ci.cell) <= _words(cell)
+    return is_job and is_workflow and entry.branch == ci.branch and _words(ci.cell) <= _words(cell)
 
 
 def _words(text: str) -> set[str]:
@@ -275,7 +277,7 @@ class BackfillTrainer:
         build = build._replace(reports=with_known_ids(build.reports, summary.tests))
         source = finished.duration.source if isinstance(finished.duration, Duration) else ""
         author = author_key(self.store, finished.situation)
-        planned = plan_build(finished.situation, stream_name(finished.situation.ci, source), author)
+        planned = plan_build(finished.situation, stream_name(finished.situation.ci, source, summary.builds), author)
         entry = make_record(build, planned.stream, author)._replace(
             schema=schema().digest,
             **build_examples(summary, build, planned, self.due)._asdict(),

@@ -17,7 +17,7 @@ from typing import IO, Any, BinaryIO, NamedTuple, TypeVar, cast
 from fedstep.errors import InputError
 from fedstep.importers.api_client import ApiClient, ResponseTooLarge
 from fedstep.importers.base import BuildFilter, ImportItem, ImportSource, ReadResult, require_time, select_newest
-from fedstep.ingest.ci import parse_number, parse_outcome, parse_time
+from fedstep.ingest.ci import name_workflow, parse_number, parse_outcome, parse_time
 from fedstep.ingest.ci_vendors import EVENTS
 from fedstep.ingest.junit import ReportFile, read_reports
 from fedstep.types import (
@@ -149,6 +149,7 @@ class WorkflowJob(NamedTuple):
     started: float
     ended: float
     attempt: int
+    workflow: str = ""  # its name, as GITHUB_WORKFLOW has it
 
 
 def read_jobs(client: ApiClient, path: str) -> tuple[WorkflowJob, ...]:
@@ -159,7 +160,14 @@ def read_jobs(client: ApiClient, path: str) -> tuple[WorkflowJob, ...]:
     listed = (job for page in client.pages(path) for job in page["jobs"] if job["conclusion"] in RAN)
     timed = ((job, parse_time(str(job["started_at"])), parse_time(str(job["completed_at"]))) for job in listed)
     return tuple(
-        WorkflowJob(str(job["name"])[:500], str(job["conclusion"]), started, ended, int(job.get("run_attempt") or 1))
+        WorkflowJob(
+            str(job["name"])[:500],
+            str(job["conclusion"]),
+            started,
+            ended,
+            int(job.get("run_attempt") or 1),
+            name_workflow([str(job.get("workflow_name") or "")[:500]]),
+        )
         for job, started, ended in timed
         if isinstance(started, float) and isinstance(ended, float)
     )
@@ -352,6 +360,7 @@ def _make_joint_build(run: Mapping[str, Any], jobs: tuple[WorkflowJob, ...], rep
         min(job.started for job in jobs),
         max(job.ended for job in jobs),
         max(job.attempt for job in jobs),
+        jobs[0].workflow,
     )
     return _make_build(run, joint_job, reports)
 
@@ -367,6 +376,7 @@ def _ci(run: Mapping[str, Any], job: WorkflowJob) -> CiRun:
         base_branch=str(run["base"] or ""),
         event=EVENTS.get(str(run["event"]).lower(), "other"),
         number=parse_number(str(run["run_number"])),
+        workflow=job.workflow,
     )
 
 

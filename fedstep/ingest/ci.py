@@ -6,7 +6,7 @@
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from fedstep.ingest.ci_vendors import EVENTS, FEDSTEP_VARIABLES, OUTCOMES, UNFINISHED, VENDORS, CiVendor
 from fedstep.types import BuildOutcome, CiRun, Unavailable
@@ -20,6 +20,8 @@ MERGE_QUEUE = re.compile(r"(gh-readonly-queue/.+)/pr-\d+-[0-9a-f]+$")
 # How systems that tell no event name the branch of a pull request, after the refs of the code hosts.
 _PULL_BRANCH = re.compile(r"(?:refs/)?(?:pull|pulls|pull-requests|merge-requests)/\d+(?:/|$)")
 _NEVER = ("", "false", "0", "no", "none", "null")
+_WORKFLOW_FOLDER = re.compile(r"^\.\w+/workflows/")  # of GitHub, Gitea and Forgejo
+_ONLY_STAGE = "__default"  # how Azure calls the stage of a pipeline that has no stages
 _LOCAL = CiVendor(name="local", marks=(), run=())
 _SYSTEMS = {
     "linux": "linux",
@@ -61,7 +63,17 @@ def read_ci(env: Mapping[str, str], event_payload: str = "", platform: str = "")
         untrusted=_is_untrusted(env, vendor, event) or _is_untrusted_by_event(env, vendor, payload),
         os=_system(_first(env, vendor.os)) or _system(platform),
         number=parse_number(_first(env, FEDSTEP_VARIABLES.number + vendor.number)),
+        workflow=_first(env, FEDSTEP_VARIABLES.workflow) or name_workflow(_text(env, name) for name in vendor.workflow),
     )
+
+
+def name_workflow(parts: Iterable[str]) -> str:
+    """Return the name of what a job is a part of; that of a workflow without a name is its file.
+
+    >>> name_workflow([".github/workflows/ci.yml"]), name_workflow(["Nightly", "__default"])
+    ('ci.yml', 'Nightly')
+    """
+    return "/".join(_WORKFLOW_FOLDER.sub("", part) for part in parts if part not in ("", _ONLY_STAGE))
 
 
 def parse_time(text: str) -> float | Unavailable:

@@ -182,7 +182,7 @@ def evaluate_build(
     if is_part:
         source = f"{source} {SELECTED}".strip()  # the times of a part and of all tests are not comparable
     author = author_key(store, context)
-    planned = plan_build(context, stream_name(context.ci, source), author)
+    planned = plan_build(context, stream_name(context.ci, source, summary.builds), author)
     expected, failures = predictor.duration(summary, planned), predictor.failures(summary, build, planned.stream)
     risk = predictor.failure(summary, planned)
     is_known = not build.reports.tests or store.log.has(build.name)
@@ -296,12 +296,14 @@ def learn(store: ProjectStore, cached: CachedModel, withheld: str = "") -> Learn
 def identify_build(store: ProjectStore, finished: FinishedBuild) -> Build:
     """Return the build under its name: a keyed hash of the CI's job run and of the reports.
 
-    Where the CI names no run, the commit stands for it.
+    Where the CI names no run, the commit stands for it. Without a run and reports only its end tells a build from the
+    next.
     """
     ci, change = finished.situation.ci, finished.situation.change
     commit = change.commit if isinstance(change, Change) and ci.vendor != "local" else ""
     run = ci.run or commit
-    name = store.keyed("build", ci.vendor, run, str(ci.attempt), ci.job, ci.cell, finished.reports.digest)
+    content = finished.reports.digest or ("" if ci.run else f"ended {finished.finished_at:.3f}")
+    name = store.keyed("build", ci.vendor, run, str(ci.attempt), ci.job, ci.cell, content)
     return Build(name, finished.situation, finished.finished_at, finished.duration, finished.outcome, finished.reports)
 
 

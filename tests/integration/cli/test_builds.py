@@ -43,6 +43,39 @@ class TestBuildIdentity:
         assert job.with_env(**another).run("train", "--junit", report).code == 0
         assert len(job.builds()) == 14
 
+    def test_builds_without_a_report_are_told_apart(self, without_sklearn, experienced):
+        """By hand, without a run: the second one was said to be in the history already."""
+        place = without_sklearn(experienced)
+        before = len(place.builds())
+        first, second = (place.run("train", "--outcome", how, "--format", "json") for how in ("failed", "passed"))
+        assert json.loads(first.out)["build"] != json.loads(second.out)["build"]
+        assert len(place.builds()) == before + 2
+
+
+class TestWorkflows:
+    def test_jobs_of_one_name_in_two_workflows_have_own_times(self, without_sklearn, experienced):
+        """A nightly run of an hour does not make the builds of pushes longer, nor the other way round."""
+        github = {"GITHUB_ACTIONS": "true", "GITHUB_JOB": "build", "GITHUB_REF_NAME": "main"}
+        place: Checkout = without_sklearn(experienced.with_env(**github))
+
+        def job(workflow: str, run: int, number: int, seconds: float) -> Checkout:
+            started = {"FEDSTEP_CI_STARTED_AT": str(time.time() - seconds)}
+            names = {"GITHUB_WORKFLOW": workflow, "GITHUB_RUN_ID": str(run), "GITHUB_RUN_NUMBER": str(number)}
+            return place.with_env(**started, **names)
+
+        for n in range(3):
+            job("CI", 100 + 2 * n, 50 + n, 600.0).run("train", "--outcome", "passed")
+            job("Nightly", 101 + 2 * n, 7 + n, 3600.0).run("train", "--outcome", "passed")
+        expected = {
+            name: json.loads(job(name, 200, number, 0.0).run("predict", "--format", "json").out)["duration"]["seconds"]
+            for name, number in (("CI", 53), ("Nightly", 10))
+        }
+        assert expected == {"CI": pytest.approx(600, rel=0.05), "Nightly": pytest.approx(3600, rel=0.05)}
+        assert "CI/build" in place.run("history", "show").out
+        by_hand = experienced.with_env(FEDSTEP_CI_JOB="build", FEDSTEP_CI_WORKFLOW="Nightly")
+        told = json.loads(by_hand.run("predict", "--format", "json").out)
+        assert told["duration"]["seconds"] == pytest.approx(3600, rel=0.05)
+
 
 class TestTimes:
     def test_a_mark_of_predict_at_the_start_times_the_job(self, job):

@@ -273,17 +273,26 @@ class TestRunningBuilds:
         """Of five numbered runs, the two that are not known are running."""
         slow = [past_build(6 - number, number=number, seconds=9000.0) for number in (1, 2)]
         known = [*slow, past_build(2, number=4, seconds=600.0)]
-        assert running_builds(known, planned(number=6)) == 2.0
+        assert running_builds(known, known, planned(number=6)) == 2.0
 
     def test_a_number_missing_for_long_was_never_recorded(self) -> None:
         """A run that began before one that finished long ago is not waited for."""
         known = [past_build(60 - number, number=number, seconds=60.0) for number in (1, 2, 4, 5)]
-        assert running_builds(known, planned(number=6)) == 0.0
+        assert running_builds(known, known, planned(number=6)) == 0.0
+
+    def test_a_build_without_a_known_time_is_not_running(self) -> None:
+        """A run that ended before its job could be timed has finished, in a stream of its own."""
+        timed = [past_build(5 - number, number=number, stream="unit||mark", seconds=9000.0) for number in (1, 2)]
+        untimed = past_build(2, number=3, stream="unit||")._replace(seconds=math.nan)
+        of_another_job = past_build(2, number=3, stream="lint||mark")
+        now = planned(number=4, stream="unit||mark")
+        assert running_builds(timed, [*timed, untimed], now) == 0.0
+        assert running_builds(timed, [*timed, of_another_job], now) == 1.0
 
     def test_without_numbers_nothing_is_said(self) -> None:
         """Where the CI numbers no runs, how many are running is unknown."""
-        assert running_builds([past_build(1)], planned()) is None
-        assert running_builds([past_build(1)], planned(number=3)) is None
+        assert running_builds([past_build(1)], [past_build(1)], planned()) is None
+        assert running_builds([past_build(1)], [past_build(1)], planned(number=3)) is None
 
     def test_builds_in_a_queue_are_expected_to_take_longer(self) -> None:
         """A job that takes twice as long beside another is expected to do so again."""

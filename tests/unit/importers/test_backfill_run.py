@@ -227,6 +227,21 @@ class TestReading:
         done = backfill(home, past(later))
         assert (done.recorded, done.known) == ((0, 1) if same else (1, 0))
 
+    @pytest.mark.parametrize(
+        ("recorded", "told", "same"), [("", "CI", True), ("CI", "CI", True), ("CI", "Lint", False)]
+    )
+    def test_a_job_of_another_workflow_was_not_recorded(
+        self, tmp_path: Path, recorded: str, told: str, same: bool
+    ) -> None:
+        """A record of before has no workflow: its job is enough."""
+        home, live, later = new_home(tmp_path), build(5, "github", digest="of the files"), build(5, "github")
+        live, later = (
+            one._replace(situation=one.situation._replace(ci=one.situation.ci._replace(workflow=workflow)))
+            for one, workflow in ((live, recorded), (later, told))
+        )
+        record_build(home, evaluate_build(home, live, load_model(home)), lambda _runs: {})
+        assert backfill(home, past(later)).known == same
+
 
 class TestSources:
     def test_learned_source_is_not_read_again(self, tmp_path: Path) -> None:

@@ -181,6 +181,7 @@ class TestRuns:
         (one,) = evidence(asked(new_home(tmp_path), GitHub([run(3)])))
         ci = one.situation.ci
         assert (ci.vendor, ci.run, ci.attempt, ci.job, ci.cell) == ("github", "3", 1, "test", "")
+        assert ci.workflow == "CI"
         assert (ci.branch, ci.event, one.outcome, one.duration) == (
             "main",
             "push",

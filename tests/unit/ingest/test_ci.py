@@ -52,6 +52,32 @@ class Pushed(TypedDict):
 PUSHED: Pushed = {"branch": "main", "event": "push", "commit": SHA}
 
 
+class TestWorkflows:
+    @pytest.mark.parametrize(
+        ("env", "told", "workflow"),
+        [
+            (GITHUB, {"GITHUB_WORKFLOW": "Nightly tests"}, "Nightly tests"),
+            (GITHUB, {"GITHUB_WORKFLOW": ".github/workflows/ci.yml"}, "ci.yml"),
+            (GITHUB, {"GITHUB_WORKFLOW": "CI", "FEDSTEP_CI_WORKFLOW": "Release"}, "Release"),
+            (GITHUB, {}, ""),
+            (BUILDKITE, {"BUILDKITE_PIPELINE_SLUG": "shop-nightly"}, "shop-nightly"),
+            (AZURE, {"BUILD_DEFINITIONNAME": "Shop", "SYSTEM_STAGENAME": "Build"}, "Shop/Build"),
+            (AZURE, {"BUILD_DEFINITIONNAME": "Shop", "SYSTEM_STAGENAME": "__default"}, "Shop"),
+            (SEMAPHORE, {"SEMAPHORE_PIPELINE_NAME": "CI", "SEMAPHORE_BLOCK_NAME": "Lint"}, "CI/Lint"),
+            (JENKINS, {}, ""),
+        ],
+    )
+    def test_a_job_is_known_with_what_it_is_a_part_of(
+        self, env: dict[str, str], told: dict[str, str], workflow: str
+    ) -> None:
+        """Jobs of several workflows, pipelines or stages may have one name; Jenkins' name says it all."""
+        assert read_ci(env | told).workflow == workflow
+
+    def test_numbers_of_a_branch_are_no_numbers_of_a_workflow(self) -> None:
+        """Semaphore counts the runs of each branch: the numbers between belong to nobody."""
+        assert read_ci(SEMAPHORE | {"SEMAPHORE_WORKFLOW_NUMBER": "42"}).number is None
+
+
 class TestVendors:
     @pytest.mark.parametrize(
         ("env", "expected"),
@@ -122,7 +148,7 @@ class TestVendors:
                 BITBUCKET,
                 CiRun("bitbucket", "o/s/4/{u}", event="tag", commit=SHA, outcome=BuildOutcome.PASSED, number=4),
             ),
-            (TEAMCITY, CiRun("teamcity", "Shop/Test/4", 1, "Test", commit=SHA)),
+            (TEAMCITY, CiRun("teamcity", "Shop/Test/4", 1, "Test", commit=SHA, workflow="Shop")),
             (WOODPECKER, CiRun("woodpecker", "o/s/4", 1, "test", **PUSHED, os="linux", number=4)),
             (
                 DRONE,
@@ -214,7 +240,6 @@ class TestVendors:
             (BUILDKITE, {"BUILDKITE_RETRY_COUNT": "0"}, "attempt", 1),
             (BITBUCKET, {"BITBUCKET_STEP_RUN_NUMBER": "2"}, "attempt", 2),
             (CODEBUILD, {"CODEBUILD_BUILD_NUMBER": "12"}, "number", 12),
-            (SEMAPHORE, {"SEMAPHORE_WORKFLOW_NUMBER": "42"}, "number", 42),
         ],
     )
     def test_attempts_cells_and_numbers_are_as_documented(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 import fedstep
-from fedstep.cli.options import HISTORY, LIST_FORMAT, PART, FloatRange, option
+from fedstep.cli.options import HISTORY, LIST_FORMAT, PART, FloatRange, explicit_options, option
 from fedstep.cli.output import (
     echo_names,
     echo_result,
@@ -367,7 +367,7 @@ def _write_plan(
 
 @click.command()
 @option("index", type=click.INT, default=None, help="Number of this machine, from 1. Without it the plan is printed.")
-@option("total", type=click.INT, default=0, help="Number of machines. Default: that of the plan.")
+@option("total", type=click.INT, default=None, help="Number of machines. Default: that of the plan.")
 @UNIT
 @option("plan", metavar="TEXT", default="", help="The plan that `fedstep shard --total N` printed; @FILE: a file.")
 @NAMES
@@ -375,7 +375,7 @@ def _write_plan(
 @HISTORY
 @PART
 def shard(
-    index: int, total: int, unit: str, plan: str, names: str, output_format: str, history: str, part: str
+    index: int | None, total: int | None, unit: str, plan: str, names: str, output_format: str, history: str, part: str
 ) -> NoReturn:
     """Divide the tests among the machines of one CI run, balanced by predicted time.
 
@@ -388,11 +388,15 @@ def shard(
     """
     from fedstep.pipeline.shards import check_shard, decode_plan, hash_plan, plan_shards
 
-    known = decode_plan(read_plan(plan)) if plan else None
-    if known and (total not in (0, known.total) or unit not in ("", known.unit)):
+    text = read_plan(plan).strip()  # empty where the job before could not make one
+    known = decode_plan(text) if text else None
+    if known and (total not in (None, known.total) or unit not in ("", known.unit)):
         told = f"the plan is for --total {known.total} --unit {known.unit}"
         raise UsageError(told, "Give the same, or leave them out")
-    total, unit = (known.total, known.unit) if known else (total, unit or "file")
+    if not known and total is None:
+        told = "the plan is empty" if explicit_options("plan") else "there is no plan"
+        raise UsageError(f"{told}, so the number of machines is not known", "Give it with --total")
+    total, unit = (known.total, known.unit) if known else (total or 0, unit or "file")
     check_shard(1 if index is None else index, total)
     named, summary = _named_tests(names, _read_context(history, part, fetch=index is None))
     identities: dict[str, list[str]] = {}

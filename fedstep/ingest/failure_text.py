@@ -48,13 +48,14 @@ _FAILING = re.compile(
     r"\b(?<!\b0 )(?:fail(?:ed|ures?)?|errors?|assert\w*|expected|panic(?:ked)?|abort\w*|exception)\b", re.I
 )
 _NO_MESSAGE = re.compile(
-    r"(?:assert(?:ion)?\s*(?:error|failed|false|not true)?|failed|failure|(?:build |runtime )?error|none|null|false)?"
-    r"\W*",
+    r"(?:assert(?:ion)?\s*(?:error|failed|false|not true)?|failed|failure|(?:build |runtime )?error|none|null|false"
+    r"|time(?:d\s?)?out|segfault|(?:child )?(?:killed|aborted)|exit code \d+)?\W*",
     re.I,
 )
 
 
 _TRACEBACK = "Traceback (most recent call last)"
+NO_WORD = "its output has no word of a failure, as after a crash or at a time limit"
 COLLECTION = "collection failure"  # of a module that pytest could not import
 
 
@@ -112,13 +113,15 @@ def _message_in(text: str) -> str:
 
 
 def find_message(output: str) -> str:
-    r"""Return the lines of a failed test's output that tell of a failure, else its last ones.
+    r"""Return the lines of a failed test's output that tell of a failure, else that there are none, and its last line.
 
     >>> find_message("a.c:70:adds:PASS\na.c:64:rounds:FAIL: Expected 3 Was 4\n\n2 Tests 1 Failures\nFAIL\n")
     'a.c:64:rounds:FAIL: Expected 3 Was 4\n2 Tests 1 Failures'
+    >>> find_message("connected\nadds: ok\n").partition("\n")
+    ('its output has no word of a failure, as after a crash or at a time limit', '\n', 'adds: ok')
     """
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    return "\n".join([line for line in lines if _FAILING.search(line)][:MAX_LINES] or lines[-MAX_LINES:])
+    return "\n".join([line for line in lines if _FAILING.search(line)][:MAX_LINES] or [NO_WORD, *lines[-1:]])
 
 
 def _is_without_end(text: str) -> bool:
@@ -131,7 +134,7 @@ def _signature(test: str, failure_type: str, message: str, text: str) -> str:
     told = _normalized(message)
     if frame:
         told = _NUMBER.sub("<n>", told) if "assert" not in f"{failure_type}{message}".lower() else told
-    elif _NO_MESSAGE.fullmatch(told):
+    elif _NO_MESSAGE.fullmatch(told.removeprefix(NO_WORD)):
         frame = group_of(test) or test  # "AssertionError" alone says nothing that two classes could have in common
     parts = "\0".join((failure_type, told, frame))
     return blake2b(parts.encode(errors="backslashreplace"), digest_size=8).hexdigest()

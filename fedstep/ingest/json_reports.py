@@ -436,10 +436,11 @@ def _read_rspec(tree: Any, collector: CaseCollector) -> None:
             continue
         file = text_of(example, "file_path")
         group = re.sub(r"\.[^/.]*$", "", file).replace("/", ".").strip(".")  # as in rspec_junit_formatter
-        failure_type = text_of(as_node(example.get("exception")), "class") if outcome == FAILED else ""
+        exception = as_node(example.get("exception")) if outcome == FAILED else {}
         line = line_of(example, "line_number")
         name = text_of(example, "full_description") or text_of(example, "description")
-        collector.add(group, name, outcome, number_of(example, "run_time"), failure_type, file, line)
+        told = number_of(example, "run_time"), text_of(exception, "class")
+        collector.add(group, name, outcome, *told, file, line, text=text_of(exception, "message"))
     summary = as_node(tree.get("summary"))
     compare_totals(collector, count_of(summary, "example_count"), len(examples))
     if count_of(summary, "errors_outside_of_examples_count"):
@@ -496,7 +497,7 @@ def _add_scenario(
         line,
         suite=file,
         attempt=attempt,
-        text=message if outcome == FAILED else "",
+        text=(message or f"a step is {failed.get('status', 'failed')}") if outcome == FAILED else "",
     )
 
 

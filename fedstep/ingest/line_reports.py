@@ -8,10 +8,10 @@ a suite, what has its subtests in braces, and what has subtests in KTAP is none.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
-from fedstep.ingest.cases import MAX_TEXT, CaseCollector, failure_word, parse_seconds
+from fedstep.ingest.cases import EXCEPTION, MAX_TEXT, CaseCollector, failure_word, parse_seconds
 from fedstep.ingest.change_impact import NOT_STARTED
 from fedstep.ingest.json_reports import (
     Node,
@@ -117,7 +117,11 @@ DIRECTIVE = re.compile(r"(?<!\\)#\s*(skip|todo|xfail)\w*\b[:\s]*(.*)$", re.I)
 KERNEL_REMARK = re.compile(r"\s+#\s*((?:TIMEOUT|ERROR)\b.*|exit=\d.*)$")
 KTAP_REMARK = re.compile(r"(?:^|\s+)#(?:\s+(.*))?$")
 TIME = re.compile(r"\s*(?:# time=|# \(| in )([\d.]+ ?m?s)(?:ec)?\)?\s*$")
-YAML_VALUE = re.compile(r"\s*(duration_ms|time|type|failureType|name|error|message): *(.*)")
+YAML_VALUE = re.compile(r"\s*(\w+): *(.*)")
+YAML_BLOCK = re.compile(r"[|>][+-]?\d?")  # the value stands on the lines below
+REMARK = "#"  # the key of what stands below a failed point outside of its YAML block
+# Perl's first lines about a failure, which say nothing new, and the sums at the end of a report.
+NO_REMARK = re.compile(r"$|Failed (?:\S+ )?test\b|at \S+ line \d+\.?$|(?:tests|pass|fail|skip|todo|ok)\b")
 
 
 class TapPoint(NamedTuple):
@@ -155,6 +159,7 @@ class TapReader:
         self._ended: TapLevel | None = None  # subtests whose point comes next
         self._point: TapPoint | None = None
         self._values: dict[str, str] = {}  # of its YAML block
+        self._block, self._block_indent = "", 0  # the key whose value stands on the lines below it
         self._is_in_yaml = self._has_bailed_out = self._is_kernel = False
         self._last_line = ""
         self._has_titles = False  # comments name the tests, as tape does
@@ -168,11 +173,13 @@ class TapReader:
         indent = len(whole) - len(text)
         text = text.rstrip()
         if self._is_in_yaml or (text == "---" and self._point and indent > self._point.depth * 4):
-            self._read_yaml(text)
+            self._read_yaml(text, indent)
         elif self._is_kernel or text.startswith("KTAP version "):
             self._read_kernel_text(text, indent)
         elif indent % 4 == 0 and indent // 4 < MAX_LEVELS:
             self._read_text(text, indent // 4)
+        else:
+            self._keep_remark(text)
         self._last_line = text
 
     def _read_kernel_text(self, text: str, indent: int) -> None:
@@ -230,13 +237,15 @@ class TapReader:
         elif text.startswith("Bail out!"):
             self._finish_point()
             self._has_bailed_out = True
-            self._collector.add("tap", NOT_STARTED, FAILED, failure_type="Bail out")
+            self._collector.add("tap", NOT_STARTED, FAILED, failure_type="Bail out", text=text)
         elif text.startswith("# Subtest: "):
             self._finish_point()
             self._enter(depth)
             self._titles[depth + 1] = text.removeprefix("# Subtest: ")[:MAX_NAME]
         elif text.startswith("# ") and depth == 0 and (self._has_titles or self._last_line.startswith("TAP version")):
             self._has_titles, self._title = True, text[2:MAX_NAME]
+        else:
+            self._keep_remark(text)
 
     def finish(self) -> None:
         """Add the last point, and a failure for points that were planned and do not stand here."""
@@ -256,7 +265,8 @@ class TapReader:
             if not self._is_kernel:  # modules of a running kernel report without one
                 self._collector.drop("no plan: the report stops before its end")
         elif document.plan > document.points:
-            self._collector.add("tap", NOT_STARTED, FAILED, failure_type="Bad plan")
+            missing = f"the plan announces {document.plan} tests, and {document.points} ran"
+            self._collector.add("tap", NOT_STARTED, FAILED, failure_type="Bad plan", text=missing)
             self._note_plan(document)
 
     def _note_plan(self, level: TapLevel) -> None:
@@ -325,11 +335,27 @@ class TapReader:
             point, self._point = self._point, None
             self._levels.append(TapLevel(_split_time(name)[0], point))
 
-    def _read_yaml(self, text: str) -> None:
+    def _read_yaml(self, text: str, indent: int) -> None:
         if text in ("---", "..."):
-            self._is_in_yaml = text == "---"
+            self._is_in_yaml, self._block = text == "---", ""
+        elif self._block and indent > self._block_indent:
+            self._keep(self._block, text)
         elif (value := YAML_VALUE.match(text)) is not None:
-            self._values.setdefault(value[1], value[2].strip("'\"")[:MAX_TEXT])
+            told, self._block = value[2].strip(), ""
+            if YAML_BLOCK.fullmatch(told):
+                self._block, self._block_indent = value[1], indent
+            else:
+                self._values.setdefault(value[1], told.strip("'\"")[:MAX_TEXT])
+
+    def _keep(self, key: str, line: str) -> None:
+        """Add a line to a value of the open point."""
+        self._values[key] = f"{self._values.get(key, '')}\n{line}".strip()[:MAX_TEXT]
+
+    def _keep_remark(self, text: str) -> None:
+        """Keep what a runner writes below a point that failed, as mocha, Bats and Perl do without a YAML block."""
+        line = text.removeprefix("#").strip()
+        if self._point and self._point.outcome == FAILED and not NO_REMARK.match(line):
+            self._keep(REMARK, line)
 
     def _finish_point(self) -> None:
         point, self._point, self._is_in_yaml = self._point, None, False
@@ -345,14 +371,26 @@ class TapReader:
             untitled.waiting.append((point, values))
             return
         path = [*(level.title for level in point.levels), point.title]
-        message = values.get("name") or values.get("error") or values.get("message", "") or point.remark
+        told, remark = _message_of(values) or point.remark, values.get(REMARK, "")
         name, seconds = _split_time(point.name)
         if "duration_ms" in values:
             seconds = parse_seconds(values["duration_ms"]) / 1000
-        failure_type = failure_word(message) if point.outcome == FAILED else ""
-        text = message if failure_type else ""
+        failure_type = text = ""
+        if point.outcome == FAILED:
+            exception = EXCEPTION.search(remark)
+            failure_type = failure_word(told) if told else exception[0] if exception else ""
+            text = told or remark
         group = " > ".join(filter(None, path))
         self._collector.add(group, name, point.outcome, seconds, failure_type, text=text)
+
+
+def _message_of(values: Mapping[str, str]) -> str:
+    """Return what the YAML block of a failed point says: the exception and its text, else what was expected."""
+    told = [values[key] for key in ("name", "error", "message") if values.get(key)]
+    if told:
+        return ": ".join(told[:2])
+    compared = [f"{key} {values[key]}" for key in ("expected", "actual") if values.get(key)]
+    return ", ".join(compared)
 
 
 class TapDescription(NamedTuple):

@@ -192,8 +192,10 @@ class TrxHandler(ForeignHandler):
         has_failed = TRX_OUTCOMES.get(self._summary) == FAILED and self._summary != ""
         explained = any(result.outcome == FAILED for result in self._results)
         if self._run_failures or (has_failed and not explained):
-            failure_type = failure_word(self._run_failures[0]) if self._run_failures else self._summary
-            self.collector.add(self._assembly or "TestRun", NOT_STARTED, FAILED, failure_type=failure_type)
+            text = next(iter(self._run_failures), "")
+            failure_type = failure_word(text) if text else self._summary
+            text = text or f"the outcome of the run is {self._summary}"
+            self.collector.add(self._assembly or "TestRun", NOT_STARTED, FAILED, failure_type=failure_type, text=text)
         if self._announced > self._seen:
             self.collector.drop(f"the counters announce {self._announced} results, {self._seen} stand here")
         self._run_failures.clear()
@@ -327,7 +329,7 @@ class XunitHandler(ForeignHandler):
                 self._test, self._exception, self.text = attributes, "", ""
             case "failure" if self._test is not None:
                 self._exception = attributes.get("exception-type", "")
-            case "message" if self._test is not None and not self._exception:
+            case "message" if self._test is not None and not self.text:
                 self.read_text()
 
     def close(self, name: str) -> None:
@@ -337,7 +339,8 @@ class XunitHandler(ForeignHandler):
         failure_type = self._exception or failure_word(self.text)
         if name == "error":
             group = self._assembly.partition(" (")[0]
-            self.collector.add(group, NOT_STARTED, FAILED, failure_type=failure_type, suite=self._assembly)
+            add = self.collector.add
+            add(group, NOT_STARTED, FAILED, failure_type=failure_type, suite=self._assembly, text=self.text)
         elif name == "test":
             self._add_test(self._test, failure_type)
         if name in ("error", "test"):
@@ -356,16 +359,15 @@ class XunitHandler(ForeignHandler):
         group = test.get("type", "")
         name = test.get("name", "").removeprefix(f"{group}.") or test.get("method", "")
         seconds = parse_seconds(test["time"]) if "time" in test else NO_SECONDS
-        failure_type = failure_type if outcome == FAILED else ""
-        line = parse_integer(test.get("source-line", ""))
-        self.collector.add(
-            group, name, outcome, seconds, failure_type, test.get("source-file", ""), line, suite=self._assembly
-        )
+        failure_type, text = (failure_type, self.text) if outcome == FAILED else ("", "")
+        file, line = test.get("source-file", ""), parse_integer(test.get("source-line", ""))
+        self.collector.add(group, name, outcome, seconds, failure_type, file, line, suite=self._assembly, text=text)
 
 
 class _NunitSuite(NamedTuple):
     attributes: dict[str, str]
     failures: int  # of the report, when it began
+    text: str = ""  # of its own failure
 
 
 class NunitHandler(ForeignHandler):
@@ -382,7 +384,7 @@ class NunitHandler(ForeignHandler):
         self._suites: list[_NunitSuite] = []
         self._case: dict[str, str] | None = None
         self._failures = 0
-        self._is_in_failure = False
+        self._is_in_failure = self._case_failed = False  # the second: the open case has a failure
 
     def open(self, name: str, attributes: dict[str, str]) -> None:
         """Handle suites, cases and the message of a failure."""
@@ -390,9 +392,9 @@ class NunitHandler(ForeignHandler):
             case "test-suite":
                 self._suites.append(_NunitSuite(attributes, self._failures))
             case "test-case":
-                self._case, self.text = attributes, ""
+                self._case, self.text, self._case_failed = attributes, "", False
             case "failure":
-                self._is_in_failure = True
+                self._is_in_failure = self._case_failed = True
             case "message" if self._is_in_failure:
                 self.read_text()
 
@@ -401,6 +403,8 @@ class NunitHandler(ForeignHandler):
         match name:
             case "failure":
                 self._is_in_failure = False
+                if self._case is None and self._suites:
+                    self._suites[-1] = self._suites[-1]._replace(text=self.text)
             case "test-case" if self._case is not None:
                 self._add_case(self._case)
                 self._case = None
@@ -413,7 +417,7 @@ class NunitHandler(ForeignHandler):
             self.note_open_case()
 
     def _add_case(self, case: dict[str, str]) -> None:
-        outcome = self.OUTCOMES.get(case.get("result", "") or _nunit_2_result(case))
+        outcome = self.OUTCOMES.get(case.get("result", "") or _nunit_2_result(case, self._case_failed))
         if outcome is None:
             self.collector.drop(f"a test with the result {case.get('result', '')[:40]!r}")
             return
@@ -436,15 +440,19 @@ class NunitHandler(ForeignHandler):
         result = suite.attributes.get("result", "")
         if self.OUTCOMES.get(result) == FAILED and self._failures == suite.failures:
             name = suite.attributes.get("fullname") or suite.attributes.get("name", "")
-            self.collector.add(re.split(r"[\\/]", name)[-1], NOT_STARTED, FAILED, NO_SECONDS, failure_word(self.text))
+            group, word = re.split(r"[\\/]", name)[-1], failure_word(suite.text)
+            self.collector.add(group, NOT_STARTED, FAILED, failure_type=word, text=suite.text)
             self._failures += 1
         self.text = ""
 
 
-def _nunit_2_result(case: Mapping[str, str]) -> str:
-    """Return the result of a case of NUnit 2.4 and before, which told it in two flags."""
-    if case.get("executed", "").lower() == "false":
+def _nunit_2_result(case: Mapping[str, str], has_failed: bool) -> str:
+    """Return the result of a case of NUnit 2.4 and before, which told it in two flags, or in the first alone."""
+    executed = case.get("executed", "").lower()
+    if executed == "false":
         return "Ignored"
+    if executed == "true" and "success" not in case:
+        return "Failure" if has_failed else "Success"
     return {"true": "Success", "false": "Failure"}.get(case.get("success", "").lower(), "")
 
 
@@ -490,10 +498,14 @@ class CtestHandler(ForeignHandler):
         if outcome is None:
             self.collector.drop(f"a test with the status {self._status[:40]!r}")
             return
-        exit_code = self._values.get("Exit Code", "")
+        exit_code = self._values.get("Exit Code", "")  # "Failed", "Timeout", or a crash: "SEGFAULT"
         failure_type = failure_word(exit_code or completion) if outcome == FAILED else ""
+        ended = (
+            f"exit code {self._values['Exit Value']}" if exit_code == "Failed" and "Exit Value" in self._values else ""
+        )
         seconds = parse_seconds(self._values.get("Execution Time", ""))
-        self.collector.add(name, name, outcome, seconds, failure_type)
+        text = (ended or exit_code or completion) if failure_type else ""
+        self.collector.add(name, name, outcome, seconds, failure_type, text=text)
 
 
 class CppunitHandler(ForeignHandler):
@@ -590,7 +602,8 @@ class BoostHandler(ForeignHandler):
         if self._case is not None:
             self.note_open_case()
         elif self._failure:
-            self.collector.add("TestLog", NOT_STARTED, FAILED, failure_type=failure_word(self._failure_text))
+            text = self._failure_text
+            self.collector.add("TestLog", NOT_STARTED, FAILED, failure_type=failure_word(text), text=text)
             self.collector.note("failures without the names of their tests; use --log_level=all", kept=True)
             self._failure = ""
 

@@ -228,17 +228,16 @@ def find_slower(build: Build, tests: TestTable, expected: Interval | Unavailable
 
 
 def _really_left_out(summary: Summary, build: Build, noted: LeftOut) -> LeftOut | None:
-    """Return what the build left out, as its reports show it, with its predicted time; None if nothing was chosen.
+    """Return what the build left out, as its reports show it, with its predicted time; None if nothing was.
 
-    Where all tests ran nevertheless, the selection was only looked at: it counts as a shadow.
+    A selection after which all tests ran was only looked at. It is no shadow, which somebody has to ask for.
     """
     known = tuple(test for test in noted.tests if test in summary.tests)
     ran = {run.test for run in build.reports.tests if run.outcome != Outcome.SKIPPED}
-    missing = tuple(test for test in known if test not in ran)
-    shadow = noted.shadow or not missing
-    chosen = known if shadow else missing
+    chosen = known if noted.shadow else tuple(test for test in known if test not in ran)
     times = (expected_test_seconds(summary.tests[test]) for test in chosen)
-    return LeftOut(chosen, round(sum(time for time in times if isinstance(time, float)), 3), shadow) if known else None
+    seconds = round(sum(time for time in times if isinstance(time, float)), 3)
+    return LeftOut(chosen, seconds, noted.shadow) if chosen else None
 
 
 def record_build(store: ProjectStore, evaluation: BuildEvaluation, source_words: SourceWords) -> bool:

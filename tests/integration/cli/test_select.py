@@ -43,6 +43,31 @@ class TestShard:
         assert sorted(line for ran in shards for line in ran.out.splitlines()) == sorted(names.read_text().splitlines())
         assert all(ran.err.count("no plan") == 1 for ran in shards)
 
+    @pytest.mark.parametrize(
+        ("given", "told"),
+        [
+            (("--plan", ""), "the plan is empty, so the number of machines is not known. Give it with --total"),
+            ((), "there is no plan, so the number of machines is not known. Give it with --total"),
+            (("--total", "0"), "--total 0 is not between 1 and 1000"),
+            (("--plan", "@empty.txt"), "the plan is empty, so the number of machines is not known"),
+        ],
+    )
+    def test_without_plan_and_total_the_message_names_what_is_missing(
+        self, experienced: Checkout, given: tuple[str, ...], told: str
+    ) -> None:
+        """The plan is empty where the job before could not make one; nobody gave `--total 0`."""
+        (experienced.root / "empty.txt").write_text("\n")
+        ran = experienced.run("shard", "--index", "1", *given)
+        assert (ran.code, ran.out) == (2, "")
+        assert told in ran.err
+
+    def test_an_empty_plan_with_a_total_is_no_plan(self, experienced: Checkout) -> None:
+        """The names decide, as without the option."""
+        write_names(experienced)
+        ran = experienced.run("shard", "--index", "1", "--total", "2", "--plan", "", "--names", "names.txt")
+        assert ran.code == 0
+        assert ran.err.count("no plan") == 1
+
     def test_bad_input_is_an_error_and_prints_no_test(self, experienced: Checkout) -> None:
         """An empty list, an index out of range, a plan that is lost or for others: exit 2 or 3, no output."""
         write_names(experienced)
@@ -260,6 +285,19 @@ class TestTrained:
         place.commit("shop.py", "broken")
         ran = place.run("train", "--junit", "report.xml")
         assert "false green rate 100 %" in " ".join(ran.out.split())
+
+    def test_a_selection_that_nobody_followed_is_no_shadow(self, tmp_path: Path) -> None:
+        """It was made to look at, and all tests ran: only `--shadow` asks for a count of what would have been seen."""
+        place = new_checkout(tmp_path / "shop")
+        tests = [f"tests.test_{letter}#test_{number}" for letter in "abcde" for number in range(4)]
+        report = place.root / "report.xml"
+        report.write_text(report_of(tests))
+        assert place.run("train", "--junit", "report.xml").code == 0
+        assert place.run("select", "--share", "0.3", "--explore", "0").code == 0
+        report.write_text(report_of(tests, failing=tests[-1]))
+        place.commit("shop.py", "broken")
+        told = json.loads(place.run("train", "--junit", "report.xml", "--format", "json").out)
+        assert told["selection"] is None
 
     def test_a_plan_that_cannot_be_read_loses_no_build(self, tmp_path: Path) -> None:
         place = new_checkout(tmp_path / "shop")

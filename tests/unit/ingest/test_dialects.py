@@ -308,7 +308,7 @@ STRANGERS = {
     "ctest without a word": (
         '<testsuite name="(empty)" disabled="0"><testcase name="hex" classname="hex" time="0.04" status="fail">'
         '<failure message=""/><system-out>starting\nreading\nwriting\n</system-out></testcase></testsuite>',
-        [("f", "hex#hex", "reading\nwriting")],
+        [("f", "hex#hex", "its output has no word of a failure, as after a crash or at a time limit\nwriting")],
     ),
     "a file of Node": (
         '<testsuites><testsuite name="s" tests="1" failures="0"><testcase name="a" time="0.1" classname="test"/>'
@@ -323,6 +323,31 @@ STRANGERS = {
             ("f", "a.test.js#<init>", "the file ended with exit code 9"),
             ("f", "b.test.js#<init>", "the file ended with signal 'SIGKILL'"),
         ],
+    ),
+    "unittest-xml-reporting": (  # where all subtests passed, the case is called `test_prices`
+        '<testsuite name="test_shop.TestCart-20261130155013" file="test_shop.py"><testcase classname="test_shop.Test" '
+        'name="test_prices [odd] (n=2)" file="test_shop.py" line="12"><failure message="2 == 2"/></testcase>'
+        '<testcase classname="test_shop.Test" name="test_prices (n=3)" file="test_shop.py" line="12">'
+        '<failure message="3 == 3"/></testcase></testsuite>',
+        [("f", "test_shop.Test#test_prices", "[odd] (n=2): 2 == 2")],
+    ),
+    "cargo-nextest": (
+        '<testsuites name="nextest-run"><testsuite name="shop"><testcase name="tests::exits" classname="shop">'
+        '<failure type="test failure with exit code 3"/><system-out>running 1 test\n</system-out></testcase>'
+        "</testsuite></testsuites>",
+        [("f", "shop#tests::exits", "test failure with exit code 3")],
+    ),
+    "nunit 2 without outcomes": (
+        '<test-results name="Shop.dll"><test-suite name="Shop.dll" executed="True"><results>'
+        '<test-case name="Shop.Cart.Adds" executed="True" time="0.1"/><test-case name="Shop.Cart.Ships" executed='
+        '"False"/><test-case name="Shop.Cart.Rounds" executed="True" time="0.1"><failure><message>no</message>'
+        "</failure></test-case></results></test-suite></test-results>",
+        [("p", "Shop.Cart#Adds", ""), ("s", "Shop.Cart#Ships", ""), ("f", "Shop.Cart#Rounds", "no")],
+    ),
+    "ctest without a program": (
+        '<testsuite name="(empty)" disabled="0"><testcase name="hex" classname="hex" time="0" status="notrun">'
+        '<skipped message="Unable to find executable"/></testcase></testsuite>',
+        [("f", "hex#hex", "Unable to find executable")],
     ),
     "output beside a message": (
         '<testsuite><testcase name="a" classname="A"><failure message="1 != 2"/><system-out>failed to x</system-out>'
@@ -344,3 +369,38 @@ def test_failures_outside_of_the_suites_are_not_missing_in_them() -> None:
     failed = '<testcase name="b" classname="test" time="0.1"><failure message="no"/></testcase>'
     suite = '<testsuite name="s" tests="1" failures="0"><testcase name="a" classname="test" time="0.1"/></testsuite>'
     assert read_reports([_text("r.xml", f"<testsuites>{suite}{failed}</testsuites>")], ROOT).dropped == ()
+
+
+# What Surefire 3.5.4 wrote for JUnit 5, shortened: its totals are those of the last class inside, or of the last rerun.
+SUREFIRE = (
+    '<testsuite xsi:noNamespaceSchemaLocation="https://maven.apache.org/surefire.xsd" name="shop.CartTest" '
+    'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" tests="{tests}" errors="{errors}" failures="0">{cases}'
+    "</testsuite>"
+)
+SUREFIRE_CASES = (
+    '<testcase name="" classname="shop.CartTest" time="0.1"><error message="no database" type="E">E: no</error>'
+    '<rerunError message="no database" type="E"><stackTrace>E: no</stackTrace></rerunError></testcase>'
+    '<testcase name="adds" classname="shop.CartTest" time="0.1"/>'
+    '<testcase name="deep" classname="shop.CartTest$Inner" time="0.1"/>'
+)
+
+
+class TestSurefire:
+    def test_a_class_whose_fixture_failed_has_no_test_of_an_empty_name(self) -> None:
+        """@BeforeAll and @AfterAll fail in a case without a name."""
+        document = SUREFIRE.format(tests=3, errors=1, cases=SUREFIRE_CASES)
+        first, *_ = read_reports([_text("TEST-shop.CartTest.xml", document)], ROOT).tests
+        assert (first.test, first.outcome, first.message) == ("shop.CartTest#<init>", "c", "no database")
+
+    @pytest.mark.parametrize(("tests", "errors"), [(0, 0), (1, 1)])
+    def test_totals_of_a_part_are_no_repair(self, tests: int, errors: int) -> None:
+        """Each build with a nested class or a rerun was told to be repaired."""
+        document = SUREFIRE.format(tests=tests, errors=errors, cases=SUREFIRE_CASES)
+        assert read_reports([_text("TEST-shop.CartTest.xml", document)], ROOT).dropped == ()
+
+    @pytest.mark.parametrize(("cases", "tests", "errors"), [(SUREFIRE_CASES, 4, 1), ("", 1, 1)])
+    def test_totals_above_the_cases_are_told(self, cases: str, tests: int, errors: int) -> None:
+        """A case is missing, or the only failure."""
+        document = SUREFIRE.format(tests=tests, errors=errors, cases=cases)
+        (note,) = read_reports([_text("TEST-shop.CartTest.xml", document)], ROOT).dropped
+        assert note.reason.startswith(f"it announces {tests} tests")

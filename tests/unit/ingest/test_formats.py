@@ -14,6 +14,16 @@ from fedstep.types import Dropped, Outcome, Reports, TestRun
 FOLDER = Path(__file__).parents[2] / "data" / "formats"
 EXPECTED = json.loads((FOLDER / "expected.json").read_text(encoding="utf-8"))
 ROOT = "/home/ada/shop"
+TRX = ("Failed", "Error", "Timeout", "Aborted", "Disconnected", "InProgress", "LeftOut")
+SILENT = {  # failures of which the report says nothing; of Go's subtests the parent has no line of its own
+    "boost-report.xml": ["shop/cart#rounds", "shop/cart#breaks"],
+    **{name: ["example.com/shop/shop#TestPrices"] for name in ("go.json", "go.json.gz")},
+    "ktap-kunit.log": ["stock#stock_rounds"],
+    "perl.tap": ["#rounds"],
+    "pytest-nunit.xml": ["test_cart.py#test_cart.py::test_stock"],
+    "trx-all-outcomes.trx": [f"Shop.CartTests#{name}" for name in TRX],
+    "trx-crash-beside-failure.trx": ["Shop.CartTests#Adds"],
+}
 
 
 def _read(*names: str) -> Reports:
@@ -75,6 +85,12 @@ class TestSamples:
         for size in (len(content) // 4, len(content) // 2, 3 * len(content) // 4, len(content) - 2):
             part = _read_text(content[:size], name)
             assert part.dropped or failures <= set(_outcomes(part))
+
+    @pytest.mark.parametrize("name", EXPECTED)
+    def test_a_failure_has_the_message_of_its_report(self, name: str) -> None:
+        """Whatever the format, the verdict shows why a test failed; some reports do not tell it."""
+        silent = [run.test for run in _read(name).tests if run.outcome in "fc" and not run.message]
+        assert silent == SILENT.get(name, [])
 
 
 class TestCrashedRuns:

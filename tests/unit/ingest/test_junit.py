@@ -154,6 +154,20 @@ class TestNames:
         assert isinstance(run, TestRun)
         assert run.test == "shop.Cart#n"
 
+    @pytest.mark.parametrize(
+        ("names", "expected"),
+        [
+            (["(init)", "1 - adds", "2 - 3 items"], ["(init)", "adds", "3 items"]),
+            (["#1 adds", "#2 rounds"], ["adds", "rounds"]),
+            (["7 - adds", "#9 rounds", "3", "4 + 4"], ["7 - adds", "#9 rounds", "3", "4 + 4"]),
+        ],
+    )
+    def test_the_number_of_a_test_point_is_no_name(self, names: list[str], expected: list[str]) -> None:
+        """A test that is added before it moves it; a number that is no position belongs to the name."""
+        cases = "".join(f"<testcase name='{name}'/>" for name in names)
+        runs = _runs(f"<testsuite name='t'>{cases}</testsuite>")
+        assert [run.test for run in runs if isinstance(run, TestRun)] == [f"t#{name}" for name in expected]
+
     def test_equal_titles_in_two_node_suites_are_two_tests(self):
         assert {"lists/empty#has no head", "lists/full#has no head"} <= {run.test for run in read("node-20.xml").tests}
 

@@ -435,11 +435,8 @@ class JUnitHandler:
                 return
             name, class_name = UNNAMED, self._label
         file = self._file(case) if self._suite_file or "file" in case else ""
-        if self._marks & (FAILED | AGAIN | COLLECTED) and (stand_in := self._stand_in(class_name, name)):
-            (class_name, name), file = stand_in, ""
-            case = {**case, "line": ""}
-        elif self._marks & FAILED and file.endswith(".py"):
-            name = self._test_of(name)
+        if self._marks & (FAILED | AGAIN | COLLECTED):
+            class_name, name, file, case = self._settle_place(class_name, name, file, case)
         if class_name != self._class:
             self._change_class(class_name, name, file)
         test = self._prefix + name
@@ -469,15 +466,20 @@ class JUnitHandler:
             return numbered[3]
         return name
 
-    def _test_of(self, name: str) -> str:
-        """Return the test of a failed subtest of unittest-xml-reporting, or of Django: only one that passed has a case.
+    def _settle_place(
+        self, class_name: str, name: str, file: str, case: dict[str, str]
+    ) -> tuple[str, str, str, dict[str, str]]:
+        """Return class, name, file and attributes of the test that a failed case is of.
 
-        Which subtest it was becomes a part of the message.
+        A subtest of unittest-xml-reporting, and so of Django, has a case only where it failed. It is its test that
+        failed, and which subtest it was becomes a part of the message.
         """
-        if not (subtest := SUBTEST.fullmatch(name)):
-            return name
-        self._message = f"{subtest[2]}: {self._message}".rstrip(" :")
-        return subtest[1]
+        if stand_in := self._stand_in(class_name, name):
+            return *stand_in, "", {**case, "line": ""}
+        if file.endswith(".py") and (subtest := SUBTEST.fullmatch(name)):
+            self._message = f"{subtest[2]}: {self._message}".rstrip(" :")
+            name = subtest[1]
+        return class_name, name, file, case
 
     def _stand_in(self, class_name: str, name: str) -> tuple[str, str] | None:
         """Return class and name of a case that stands for a module, class or file that could not begin; None if not.

@@ -32,7 +32,7 @@ from fedstep.server.metrics import Metrics, TimedApp
 from fedstep.server.models import ModelEndpoint
 from fedstep.server.openapi import document
 from fedstep.server.settings import ModeContext, Routes, ServiceMode, Settings
-from fedstep.server.storage.engine import explain_errors
+from fedstep.server.storage.engine import explain_errors, warn_of_others
 from fedstep.server.storage.store import Store
 from fedstep.server.update_endpoint import PATH, FastRoute, UpdateEndpoint, refuse
 from fedstep.server.writer import Writer, on_disk
@@ -96,6 +96,7 @@ def create_app(settings: Settings, schema: Schema | None = None, clock: Callable
         },
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # it would lead to whatever host a request names
     app.state.stopping = aggregator.health_endpoints.stop
     return app
 
@@ -114,6 +115,7 @@ def serve(
     scheme = "https" if settings.tls and checked(settings.tls) else "http"
     with explain_errors(settings.store):
         app = create(settings)
+        warn_of_others(settings.store)
     socket = listener(settings.host, settings.port)
     host = f"[{settings.host.strip('[]')}]" if ":" in settings.host else settings.host
     ready(f"{scheme}://{host}:{socket.getsockname()[1]}")

@@ -107,13 +107,17 @@ class _NotifyingServer(uvicorn.Server):
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, closing connections whose header section is too long or too slow."""
+    """uvicorn's protocol, closing connections whose request is too long, or its header section too slow.
+
+    What is no body counts, too: the trailers after it are kept like headers, and a chunk may have any extensions.
+    """
 
     limits = Limits()
     proxies: ClassVar[tuple[str, ...]] = ()  # send for others, and are not limited
     waiting: ClassVar[dict[str, dict["BoundedProtocol", None]]] = {}  # for a request; by address, the oldest first
     opened: ClassVar[dict[str, dict["BoundedProtocol", None]]] = {}  # likewise, all of them
     header_size = 0
+    body_size = 0  # with all that is around its chunks, and behind them
     header_timer: asyncio.TimerHandle | None = None
     is_whole = True  # the request: all of its body is here
     is_rest = False  # the timer and the size are those of a body that nobody reads
@@ -132,11 +136,16 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Count the bytes of the header section, and close the connection at the limit."""
+        """Count the bytes of the header section, or of what follows it, and close the connection at the limit."""
         if self.header_timer:
             end = -1 if self.is_rest else data.find(b"\r\n\r\n")  # what follows is the body, or the next request
             self.header_size += len(data) if end < 0 else end
             if self.header_size > (PATIENCE * self.limits.body if self.is_rest else self.limits.header_bytes):
+                self._close()
+                return
+        else:
+            self.body_size += len(data)
+            if self.body_size > (PATIENCE + 1) * self.limits.body:  # of a body, the answer is 413 before
                 self._close()
                 return
         super().data_received(data)
@@ -144,7 +153,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Start the time for the header section of the next request."""
         super().on_message_begin()
-        self.is_whole = False
+        self.is_whole, self.body_size = False, 0
         self._start_header()
         self._wait()
 

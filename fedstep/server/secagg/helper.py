@@ -149,6 +149,7 @@ def create_helper_app(
         exception_handlers={HttpProblem: on_problem, HTTPException: on_http_error, Exception: on_crash},
         lifespan=helper.lifespan,
     )
+    app.router.redirect_slashes = False  # it would lead to whatever host a request names
     app.state.stopping = helper.stopping
     return app
 

@@ -308,7 +308,10 @@ class ShareEndpoint:
     async def forget(self, request: Request) -> Response:
         """Return 200 with how many shares were deleted of the sender's project."""
         sender = await self._guard.writer(request)
-        deleted = await asyncio.to_thread(self._store.forget, read_project(request, sender), sender.owner)
+        project = read_project(request, sender)
+        deleted = await asyncio.to_thread(self._store.forget, project, sender.owner)
+        if deleted:
+            self._guard.note_forgotten(sender, project)
         log.info("a project was forgotten: %d shares", deleted)
         return as_json(ErasureResult(deleted, 0).as_json())
 
@@ -324,7 +327,9 @@ class ShareEndpoint:
             raise HttpProblem(400, "not-an-update", str(error), reason=str(error.args[0])) from error
         check_fit(share, request.headers.get("idempotency-key", ""), check_share, self._shape)
         request.state.update = share.id[:8]
-        offer = offer_of(share, sender.pseudonym(share.project), sender.owner)
+        project = sender.pseudonym(share.project)
+        self._guard.check_projects(sender, project)
+        offer = offer_of(share, project, sender.owner)
         return share, await on_disk(self._batches.keep(offer))
 
 

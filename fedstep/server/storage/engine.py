@@ -19,7 +19,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from fedstep.errors import MissingExtra, UsageError
 from fedstep.server.storage.migrations import LAYOUT, migrate, read_layout
-from fedstep.server.storage.tables import versions
+from fedstep.server.storage.tables import metadata, versions
 
 SQLITE, POSTGRESQL = ("sqlite", "sqlite+pysqlite"), ("postgresql", "postgres", "postgresql+psycopg")
 # A lost connection is noticed in seconds; with its defaults libpq waits for minutes.
@@ -66,7 +66,9 @@ def read_only(engine: Engine) -> Engine:
     """Return the engine for read-only transactions: each sees one snapshot and blocks no writer."""
     if engine.dialect.name == "sqlite":
         return engine.execution_options(only_reads=True)
-    return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+    # not postgresql_readonly: the driver would begin the next transaction of that connection with READ WRITE, also
+    # where the operator, or a host whose disk is full, made the database read-only
+    return engine.execution_options(isolation_level="REPEATABLE READ")
 
 
 def advisory_lock(connection: Connection, work: str) -> None:
@@ -185,9 +187,16 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:  # Any: the drive
 
 
 def _prepare_postgresql(connection: Any, _record: object) -> None:
-    """Make commits durable even where the server disables synchronous_commit."""
+    """Make commits durable even where the server disables synchronous_commit, and keep the lock of an aggregation.
+
+    Its transaction waits for the sums to be made: limits on idle transactions would end every aggregation.
+    """
     connection.execute(
         "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+    )
+    connection.execute(
+        "SELECT set_config(name, '0', false) FROM pg_settings"
+        " WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout') AND setting <> '0'"
     )
     connection.commit()
 
@@ -324,9 +333,52 @@ def _make_private(store: str) -> None:
     another process takes itself for the last one and deletes the log that this one goes on to write.
     """
     url = _url(store)
-    for suffix in () if _is_postgresql(url) else ("", "-wal", "-shm"):
+    # SQLite names the log after the file that a link leads to
+    path = "" if _is_postgresql(url) else os.path.realpath(str(url.database))
+    for suffix in ("", "-wal", "-shm") if path else ():
         with suppress(OSError):
-            os.chmod(f"{url.database}{suffix}", 0o600)
+            os.chmod(f"{path}{suffix}", 0o600)
+
+
+# The tables as this user finds them by their names, and the schemas in which their functions are looked up.
+_OTHERS = """
+SELECT 'table ' || c.relname, pg_get_userbyid(c.relowner) FROM pg_class c
+WHERE c.oid IN (SELECT to_regclass(name) FROM unnest(%(names)s::text[]) name) AND NOT pg_has_role(c.relowner, 'USAGE')
+UNION ALL
+SELECT 'schema ' || n.nspname, 'everyone' FROM pg_namespace n, aclexplode(n.nspacl) a
+WHERE n.nspname = ANY(current_schemas(false)) AND a.grantee = 0 AND a.privilege_type = 'CREATE'
+"""
+
+
+def warn_of_others(store: str) -> None:
+    """Log who else can write the store or read it, beside the administrator of its machine or server."""
+    url = _url(store)
+    for what, who in _others_in_database(store) if _is_postgresql(url) else _others_at_file(str(url.database)):
+        log.warning("the store is not for this user alone: %s is open to %s, who could send as any project", what, who)
+
+
+def _others_in_database(store: str) -> list[tuple[str, str]]:
+    engine = create_store_engine(store)
+    try:
+        with read_only(engine).begin() as connection:
+            rows = connection.exec_driver_sql(_OTHERS, {"names": list(metadata.tables)})
+            return [(ascii(what), ascii(who)) for what, who in rows]
+    finally:
+        engine.dispose()
+
+
+def _others_at_file(path: str) -> list[tuple[str, str]]:
+    """Return those that can write the folder of an SQLite file, or read the file."""
+    if not hasattr(os, "geteuid"):
+        return []
+    path, found = os.path.realpath(path), []
+    for name, rights in (path, 0o077), (os.path.dirname(path), 0o002):
+        about = os.stat(name)
+        if about.st_uid not in (0, os.geteuid()):
+            found.append((name, f"the user {about.st_uid}"))
+        elif about.st_mode & rights:
+            found.append((name, "other users of this machine"))
+    return found
 
 
 def open_engine(store: str) -> Engine:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DataError, IntegrityError
 
 from fedstep.federation.messages import SchemaShape, Vector
 from fedstep.server.aggregation.inputs import (
@@ -53,6 +53,7 @@ from fedstep.server.storage.version_repository import (
 MAX_AGGREGATED = 1000  # updates in memory at once; what the buffer has beyond it is aggregated next
 MAX_RECENT = 1000  # aggregated updates that show which sources go against the others
 MAX_TRIES = 3  # to store a batch of which another replica stores a part at the same moment
+NOT_STORABLE = UpdateRejected("the database refuses it", "Nothing of it was stored.", (422, "not-storable"))
 AGGREGATION_LOCK = "aggregation"  # one replica at a time makes a version
 
 FEW_UPDATES = 10_000  # are counted in 30 ms: fewer are counted every time
@@ -204,7 +205,7 @@ class Store:
 
     def tidy(self, now: float) -> None:
         """Delete updates that are too old, at most once a day, from the files too."""
-        if now - self._pruned_at < DAY:
+        if 0.0 <= now - self._pruned_at < DAY:  # a clock that went back since prunes again
             return
 
         def prune(session: Session) -> None:
@@ -263,13 +264,7 @@ class Store:
         have made a newer one. Runs in the thread that calls it.
         """
         began = time.perf_counter()
-        for remaining in reversed(range(MAX_TRIES)):
-            try:
-                outcomes = self._accept_batch(offers, candidate, max_staleness, now)
-                break
-            except IntegrityError:  # another replica stored one of them meanwhile: its receipt is there next time
-                if not remaining:
-                    raise
+        outcomes = self._accept_refusing(offers, candidate, max_staleness, now)
         self._cache.add_accepted(offers, outcomes)
         self._activity.add_updates(len(offers))
         if self._observer:
@@ -321,6 +316,22 @@ class Store:
     def _transact(self, work: Callable[[Session], T]) -> T:
         with self._engine.begin() as connection:
             return work(self._session(connection))
+
+    def _accept_refusing(
+        self, offers: Sequence[UpdateOffer], candidate: int, max_staleness: int, now: float
+    ) -> tuple[StoredReceipt | UpdateRejected, ...]:
+        """Accept the offers in one transaction; where the database refuses one of them, each in a transaction."""
+        for _ in range(MAX_TRIES):
+            try:
+                return self._accept_batch(offers, candidate, max_staleness, now)
+            except IntegrityError:  # another replica stored one of them meanwhile: its receipt is there next time
+                continue
+            except DataError:
+                break
+        if len(offers) == 1:
+            return (NOT_STORABLE,)
+        alone = (self._accept_refusing([offer], candidate, max_staleness, now) for offer in offers)
+        return tuple(outcome for outcomes in alone for outcome in outcomes)
 
     def _accept_batch(
         self, offers: Sequence[UpdateOffer], candidate: int, max_staleness: int, now: float

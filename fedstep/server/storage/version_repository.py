@@ -171,9 +171,13 @@ class VersionRepository:
             self._connection.execute(delete(versions).where(versions.c.version == bindparam("doomed")), doomed)
 
     def prune_receipts(self) -> None:
-        """Delete the receipts of updates that would be refused as stale if they were sent again."""
+        """Delete the receipts of updates that would be refused as stale if they were sent again.
+
+        The receipt of an update that is still stored stays: its id, sent with a newer base, is no new one.
+        """
         oldest = self.latest_version() - MIN_VERSIONS
-        self._connection.execute(delete(receipts).where(receipts.c.version < oldest))
+        stored = receipts.c.id.in_(select(updates.c.id))
+        self._connection.execute(delete(receipts).where(receipts.c.version < oldest, ~stored))
 
     def _combine(self, sources: Mapping[str, int]) -> Mapping[str, Vector]:
         """Return each task's vector from the version that production has it from."""

@@ -5,6 +5,7 @@ import json
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -24,7 +25,7 @@ from fedstep.server.aggregation.step import initial_vectors, next_version
 from fedstep.server.gate import Gate
 from fedstep.server.identity import TokenBook
 from fedstep.server.mode import BufferPolicy
-from fedstep.server.storage.engine import create_store_engine, open_engine
+from fedstep.server.storage.engine import create_store_engine, open_engine, warn_of_others
 from fedstep.server.storage.migrations import LAYOUT, RENAMED_COLUMNS, RENAMED_TABLES
 from fedstep.server.storage.store import Store
 from fedstep.server.storage.tables import metadata
@@ -169,6 +170,32 @@ class TestConnections:
             assert post(house, update(2)) == 202
         password = database.split(":")[2].partition("@")[0]
         assert password not in caplog.text
+
+    def test_read_only_database_takes_and_promises_nothing(self, database, settings, open_aggregator, update):
+        """A host sets it when its disk is full; only some connections obeyed, and /readyz was 200."""
+        with open_aggregator(replace(settings, store=database)) as house:
+            assert house.send("GET", "/v1/status", {}, b"", 30).status == 200, "a connection has read"
+            name = database.rpartition("/")[2]
+            asked(database, f"alter database {name} set default_transaction_read_only = on")
+            end_connections(database)
+            for made in map(update, (1, 2, 3)):
+                refused = house.send("POST", "/v1/updates", {"Idempotency-Key": made.id}, pack_update(made), 30)
+                assert refused.status == 503
+            assert house.send("GET", "/readyz", {}, b"", 30).status == 503
+            assert house.send("GET", "/v1/model", {}, b"", 30).status == 200
+
+    def test_limits_on_idle_transactions_end_no_aggregation(self, database, ours, update):
+        """The lock of an aggregation waits in a transaction: with such a limit no version was ever made."""
+        name = database.rpartition("/")[2]
+        asked(database, f"alter database {name} set idle_in_transaction_session_timeout = 50")
+        with opened(database, ours) as (store,):
+            store.accept([offer(update(1))], 0, 10, 1.0)
+
+            def slow(moment):
+                time.sleep(0.3)
+                return make_version(moment)
+
+            assert present(store.aggregate(slow, 2.0)).version == 1
 
     def test_every_route_answers_from_postgresql(self, database, settings, open_aggregator, update):
         settings = replace(
@@ -345,6 +372,23 @@ def describe_tables(url: str) -> Tables:
 
 
 class TestSchema:
+    def test_tables_of_another_user_are_said_at_the_start(self, database, ours, caplog):
+        """Who made the table of tokens before the first start could add one, and send as any project."""
+        name, (start, _, host) = database.rpartition("/")[2], database.rpartition("@")
+        asked(database, f"create role {name}_us login password 'a'")
+        asked(database, f'create role "{name}\nthem"')
+        asked(database, f"alter database {name} owner to {name}_us")
+        ours_url = f"{start.partition('//')[0]}//{name}_us:a@{host}"
+        with opened(ours_url, ours):
+            warn_of_others(ours_url)
+            assert caplog.text == ""
+            asked(database, f'alter table tokens owner to "{name}\nthem"')
+            asked(database, "grant create on schema public to public")
+            warn_of_others(ours_url)
+        lines = [record.getMessage() for record in caplog.records]
+        assert [f"'table tokens' is open to '{name}\\nthem'" in line for line in lines] == [True, False]
+        assert "'schema public' is open to 'everyone'" in lines[1]
+
     def test_commits_are_durable_whatever_the_server_is_set_to(self, database, ours):
         """Commits are durable, also where the server is configured otherwise."""
         name = database.rpartition("/")[2]

@@ -223,6 +223,15 @@ class TestRequests:
         assert problem(one_house.send("GET", "/nowhere", {}, b"", 5))["status"] == 404
         assert problem(one_house.send("DELETE", "/v1/model", {}, b"", 5))["status"] == 405
 
+    def test_no_answer_names_the_host_of_a_request(self, one_house):
+        """A slash at the end of a path led to whatever host the request named, and a cache kept that for others."""
+        headers = {"Host": "evil.example", "X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "https"}
+        for path in ("/metrics/", "/v1/model/", "//evil.example/", "/", "/openapi.json", "/v1/versions", "/nothing"):
+            answer = one_house.send("GET", path, headers, b"", 5.0)
+            assert answer.status in (200, 404), path
+            assert b"evil" not in answer.body or path.startswith("//"), path
+            assert "location" not in answer.headers, path
+
     def test_with_a_token_senders_need_it_and_readers_do_not(self, open_aggregator, settings, ours, update, caplog):
         made = update(1)
         caplog.set_level(logging.DEBUG)

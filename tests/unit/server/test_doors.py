@@ -1,5 +1,6 @@
 """What one client may not do to the others: suppress their updates, flood with projects, readings or connections."""
 
+import os
 import socket
 import sqlite3
 import stat
@@ -17,6 +18,7 @@ from sqlalchemy import Connection, select
 from fedstep.errors import UsageError
 from fedstep.federation.client import push
 from fedstep.federation.messages import pack_update, shape
+from fedstep.federation.secagg.shares import pack_share, split_update
 from fedstep.federation.transport import RetryPolicy, requests_transport
 from fedstep.schema.schema import schema
 from fedstep.server.app import serve
@@ -26,12 +28,14 @@ from fedstep.server.listener import MOST_WAITING
 from fedstep.server.mode import BufferPolicy
 from fedstep.server.oidc import issuers_of
 from fedstep.server.rate_limits import WEEK, ProjectLimiter, ReadLimiter
-from fedstep.server.storage.engine import check_store_file, create_store_engine
+from fedstep.server.secagg.leader import SecureAggregation
+from fedstep.server.storage.engine import check_store_file, create_store_engine, warn_of_others
 from fedstep.server.storage.store import Store
 from fedstep.server.storage.tables import receipts
-from fedstep.server.storage.update_repository import UpdateOffer, UpdateRejected
+from fedstep.server.storage.update_repository import StoredReceipt, UpdateOffer, UpdateRejected
 from fedstep.server.storage.version_repository import VersionListing, schemas_of
 from tests.helpers.cli import aggregator
+from tests.helpers.narrow import expect
 
 ONCE = RetryPolicy(timeout=5.0, waits=())
 
@@ -77,6 +81,26 @@ class TestProjects:
             statuses = [post(house, update(number), token).status for number in (1, 2, 3)]
             again = post(house, update(4, project=1), token).status
         assert (statuses, again) == ([202, 202, 429], 202)
+
+    def test_owner_token_names_so_many_projects_in_shares(self, open_aggregator, settings, small, update):
+        """A leader counted no projects, so that a token of one owner made the four that hide a fifth."""
+        mode = SecureAggregation("http://127.0.0.1:9", "x" * 32)
+        settings = replace(settings, owner_projects=2, mode=mode)
+        token = sender(settings, "acme")
+        bounds = {name: task.clip for name, task in small.tasks.items()}
+
+        def share(house, number: int, project: int) -> int:
+            made = split_update(update(number, project=project), bounds, bytes(32))[0]
+            headers = {"Idempotency-Key": made.id, **token}
+            status: int = house.send("POST", "/v1/shares", headers, pack_share(made), 5.0).status
+            return status
+
+        with open_aggregator(settings) as house:
+            assert [share(house, number, number) for number in (1, 2, 3)] == [202, 202, 429]
+            assert share(house, 4, 1) == 202
+            headers = {"Fedstep-Project": f"{1:032x}", **token}
+            assert house.send("POST", "/v1/forget", headers, b"", 5.0).status == 200
+            assert share(house, 5, 1) == 429
 
     def test_project_that_is_silent_for_a_week_makes_room(self):
         limiter = ProjectLimiter(1)
@@ -213,6 +237,42 @@ class TestStoreFile:
             Store(f"sqlite:///{path}", ours)
         assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
+    def test_log_of_a_linked_store_is_for_the_owner_alone(self, tmp_path: Path, ours):
+        """SQLite keeps the log beside the file that the link leads to."""
+        (tmp_path / "real").mkdir()
+        path = tmp_path / "real" / "b.db"
+        first = Store(f"sqlite:///{path}", ours)
+        for file in path.parent.iterdir():
+            file.chmod(0o644)
+        (tmp_path / "a.db").symlink_to(path)
+        second = Store(f"sqlite:///{tmp_path / 'a.db'}", ours)
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+        for store in (first, second):
+            store.close()
+        assert modes == dict.fromkeys(("b.db", "b.db-wal", "b.db-shm"), 0o600)
+
+    def test_store_that_others_can_write_is_said_at_the_start(self, tmp_path: Path, ours, caplog):
+        """Another user of the machine could put a write-ahead log with a token beside the file."""
+        path = tmp_path / "a.db"
+        url = f"sqlite:///{path}"
+        Store(url, ours).close()
+        warn_of_others(url)
+        assert caplog.text == ""
+        path.chmod(0o644)
+        tmp_path.chmod(0o1777)
+        (tmp_path / "link.db").symlink_to(path)
+        warn_of_others(f"sqlite:///{tmp_path / 'link.db'}")
+        assert f"{path} is open to other users of this machine" in caplog.text
+        assert f"{tmp_path} is open to other users of this machine" in caplog.text
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+    def test_store_of_another_user_is_said_at_the_start(self, tmp_path: Path, ours, caplog):
+        path = tmp_path / "a.db"
+        Store(f"sqlite:///{path}", ours).close()
+        os.chown(path, 65_534, 65_534)
+        warn_of_others(f"sqlite:///{path}")
+        assert f"{path} is open to the user 65534" in caplog.text
+
     def test_start_that_cannot_write_is_one_sentence(self, tmp_path: Path, settings, ours):
         """A read-only disk or the lock of another process: SQLite opens the file, and the first write fails."""
         path = tmp_path / "b.db"
@@ -307,7 +367,7 @@ class TestPruning:
             made = update(number, base=number - 1)
             store.accept([UpdateOffer(made.id, made.project, "", number - 1, pack_update(made))], number - 1, 2, 0.0)
             store.write(partial(_add_version, ours=ours, number=number))
-        store.write(lambda session: session.versions.prune_receipts())
+        store.tidy(31 * 86_400.0)
         with store.read() as session:
             kept = sorted(session.connection.scalars(select(receipts.c.version)))
         old = update(1, base=0)
@@ -315,6 +375,23 @@ class TestPruning:
         store.close()
         assert kept == [5, 6, 7]
         assert isinstance(again, UpdateRejected)
+
+    def test_receipt_stays_as_long_as_its_update(self, tmp_path: Path, ours, update, monkeypatch):
+        """The same id with a newer base was stored again, which failed for all updates of the same moment."""
+        from fedstep.server.storage import version_repository
+
+        monkeypatch.setattr(version_repository, "MIN_VERSIONS", 3)
+        store = Store(f"sqlite:///{tmp_path / 'a.db'}", ours)
+        store.start(_zeros(ours), 0.0)
+        made = update(1)
+        (first,) = store.accept([UpdateOffer(made.id, made.project, "", 0, pack_update(made))], 0, 9, 0.0)
+        for number in range(1, 9):
+            store.write(partial(_add_version, ours=ours, number=number))
+        store.start({}, 1.0)
+        newer = update(1, base=8)
+        (again,) = store.accept([UpdateOffer(newer.id, newer.project, "", 8, pack_update(newer))], 8, 9, 2.0)
+        store.close()
+        assert again == replace(expect(StoredReceipt, first), repeat=True)
 
 
 def _zeros(ours):
@@ -381,6 +458,18 @@ class TestConnections:
                     except ConnectionError:
                         answer = b""
                     assert answer.startswith(b"HTTP/1.1 200") == answered
+
+    def test_what_is_around_a_body_has_its_limit(self, tmp_path: Path):
+        """Trailers were kept, 400 MB of them in three seconds, and a single one was copied again and again."""
+        start = b"POST /v1/updates HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        endless = {b"0\r\n": b"X: a\r\n", b"0\r\nX: ": b"aaaaa", b"1;": b"aaaaa", b"1\r\na\r\n": b"1\r\na\r\n"}
+        with aggregator(tmp_path) as url:
+            host, port = url.removeprefix("http://").split(":")
+            for first, piece in endless.items():
+                with socket.create_connection((host, int(port)), timeout=15) as connection:
+                    connection.sendall(start + first)
+                    with pytest.raises(ConnectionError):
+                        connection.sendall(piece * 6_000_000)
 
 
 def _is_closed(connection: socket.socket) -> bool:

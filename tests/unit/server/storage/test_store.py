@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import delete
 
 from fedstep.errors import UsageError
 from fedstep.model.linear import zeros
@@ -18,6 +18,7 @@ from fedstep.server.gate import ActiveCounts
 from fedstep.server.mode import BufferPolicy, is_due
 from fedstep.server.storage.engine import create_store_engine, require_store, truncate_wal
 from fedstep.server.storage.store import Store
+from fedstep.server.storage.tables import receipts
 from fedstep.server.storage.update_repository import StoredReceipt, UpdateRejected
 from fedstep.server.writer import Writer
 from tests.helpers.narrow import present
@@ -46,6 +47,15 @@ class TestReceipts:
         assert not first.repeat
         assert second.repeat
         assert store.pending().updates == 1
+
+    def test_refused_offer_fails_no_other_of_its_batch(self, store, update, url):
+        """What the database refuses is refused alone; every sender of the batch got a 503 for it."""
+        store.accept([offer(update(1))], 0, 10, 1.0)
+        store.write(lambda session: session.connection.execute(delete(receipts)))
+        refused, stored = store.accept([offer(update(1)), offer(update(2))], 0, 10, 1.0)
+        assert isinstance(refused, UpdateRejected)
+        assert isinstance(stored, StoredReceipt)
+        assert kept(url) == [update(1).id, update(2).id]
 
     def test_stale_and_unknown_bases_are_refused_but_no_repeat(self, store, update):
         """Updates with a base that is too stale or unknown are refused, but a repeat never is."""
@@ -248,15 +258,16 @@ class TestDurability:
         with pytest.raises(UsageError, match="cannot be opened"):
             Store(f"sqlite:///{tmp_path / 'a.db'}", ours)
 
-    def test_batch_is_stored_whole_or_not_and_with_its_bodies(self, store, update, url):
-        """Of a batch that cannot be stored nothing is, and a body is never without its row."""
+    def test_update_is_stored_whole_or_not_and_with_its_body(self, store, update, url):
+        """Of an update that cannot be stored nothing is, and a body is never without its row."""
         first, second = offer(update(1)), offer(update(2))
         rows(url, f"insert into bodies (id, body) values ('{second.id}', 'taken') returning id")
-        with pytest.raises(IntegrityError):
-            store.accept([first, second], 0, 10, 1.0)
-        assert rows(url, "select id from updates union all select id from receipts") == []
+        taken, refused = store.accept([first, second], 0, 10, 1.0)
+        assert isinstance(taken, StoredReceipt)
+        assert isinstance(refused, UpdateRejected)
+        assert set(rows(url, "select id from updates union all select id from receipts")) == {(first.id,)}
         assert rows(url, f"delete from bodies where id = '{second.id}' returning id") == [(second.id,)]
-        assert kept(url) == []
+        assert kept(url) == [first.id]
         store.accept([first, second], 0, 10, 1.0)
         assert len(kept(url)) == 2
 
@@ -290,6 +301,15 @@ class TestRetention:
         assert kept(url) == [first.id, second.id, third.id], "not yet a day since the last time"
         store.tidy(30.6 * days)
         assert kept(url) == [second.id, third.id]
+
+    def test_clock_that_went_back_ends_no_deletion(self, store, update, url):
+        """A clock that was a year ahead at a deletion put the next one off for a year."""
+        year, days = 365 * 86_400.0, 86_400.0
+        store.start({}, 0.0)
+        store.tidy(year)
+        store.accept([offer(update(1))], 0, 10, 2 * days)
+        store.tidy(33 * days)
+        assert kept(url) == []
 
     def test_idle_writer_deletes_old_updates_by_the_clock(self, store, url, ours, update):
         """A writer that nobody sends to and that aggregates nothing deletes old updates by the clock alone."""

@@ -9,39 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from fedstep.ingest.code_host import NO_CODE_HOST, CodeHost
+from fedstep.report import wording
 from fedstep.report.units import MOST_COLUMNS, percent, size, span, spread, visible
-from fedstep.report.wording import (
-    AS_ABOVE,
-    TOO_VARIABLE,
-    ReasonPhrase,
-    compare_time,
-    count_failures,
-    describe_change,
-    describe_company,
-    describe_flaky_count,
-    describe_group,
-    describe_history,
-    describe_left_out,
-    describe_not_run,
-    describe_reports,
-    describe_selections,
-    describe_slow_test,
-    draw_sparkline,
-    format_batches,
-    format_exchange,
-    format_interval,
-    format_jenkins,
-    format_knowledge,
-    format_learning,
-    format_model,
-    format_time,
-    is_too_variable,
-    name_no_failure,
-    name_subject,
-    rank_causes,
-    rank_failure_causes,
-    rank_suspicions,
-)
 from fedstep.results import (
     Exchange,
     FailureGroup,
@@ -177,7 +146,7 @@ def prediction_markdown(prediction: Prediction) -> str:
             (
                 f"- **Build time**: {_expected(prediction.duration)}",
                 f"- **Failure risk**: {_risk(prediction.risk)}",
-                f"- **Flaky tests**: {describe_flaky_count(prediction)}",
+                f"- **Flaky tests**: {wording.describe_flaky_count(prediction)}",
                 f"- **Based on**: {_basis(prediction)}",
             )
         ),
@@ -196,7 +165,7 @@ def triage_markdown(triage: TriageReport, host: CodeHost = NO_CODE_HOST) -> str:
         *_not_run(triage.not_run),
         *_failures(triage, host),
         *_muted(triage.muted),
-        details(describe_reports(triage.reading), _dropped(triage.reading.dropped)),
+        details(wording.describe_reports(triage.reading), _dropped(triage.reading.dropped)),
         *_end(triage.model, triage.status, triage.warnings),
     )
 
@@ -212,12 +181,16 @@ def training_markdown(training: TrainReport, host: CodeHost = NO_CODE_HOST) -> s
         *_time_changes(training.changes, host),
         *_selection(training.selection),
         *_comparison(training.duration, training.expected),
-        *(["\n".join(f"- {prose(describe_slow_test(slow))}" for slow in training.slower)] if training.slower else ()),
+        *(
+            ["\n".join(f"- {prose(wording.describe_slow_test(slow))}" for slow in training.slower)]
+            if training.slower
+            else ()
+        ),
         *_risks(training.flakiest),
         "### Learned and exchanged",
-        f"Learned {format_learning(training.examples, training.exchange)}.",
+        f"Learned {wording.format_learning(training.examples, training.exchange)}.",
         *_exchange(training.exchange),
-        details(describe_reports(training.reading), _dropped(training.reading.dropped)),
+        details(wording.describe_reports(training.reading), _dropped(training.reading.dropped)),
         *_end(training.model, training.status, training.warnings),
     )
 
@@ -233,9 +206,12 @@ def failure_table(groups: Sequence[FailureGroup], most: int, host: CodeHost = NO
     """Yield blocks with at most `most` groups of failures, the most urgent first, and the number left out."""
     if groups:
         if most:
-            reasons = ["<br>".join(map(_cause, rank_failure_causes(group.first.reasons))) for group in groups[:most]]
+            reasons = [
+                "<br>".join(map(_cause, wording.rank_failure_causes(group.first.reasons))) for group in groups[:most]
+            ]
             told = [
-                AS_ABOVE if why and why == above else why for above, why in zip(["", *reasons], reasons, strict=False)
+                wording.AS_ABOVE if why and why == above else why
+                for above, why in zip(["", *reasons], reasons, strict=False)
             ]
             rows = (_group(group, why, host) for group, why in zip(groups, told, strict=False))
             yield table(("verdict", "flaky", "test", "why"), rows)
@@ -244,21 +220,22 @@ def failure_table(groups: Sequence[FailureGroup], most: int, host: CodeHost = NO
 
 def _counts(triage: TriageReport) -> str:
     muted = f"{len(triage.muted):,} muted" if triage.muted else ""
-    counts = count_failures(triage.failures, incident=triage.incident)
-    return ", ".join(filter(None, (counts, muted))) or name_no_failure(triage.reading)
+    counts = wording.count_failures(triage.failures, incident=triage.incident)
+    return ", ".join(filter(None, (counts, muted))) or wording.name_no_failure(triage.reading)
 
 
 def _expected(expected: Interval | Unavailable) -> str:
     if isinstance(expected, Unavailable):
         return f"not known: {prose(expected.reason)}"
-    jenkins = format_jenkins(expected)
+    jenkins = wording.format_jenkins(expected)
     beside = f" (Jenkins estimate: {jenkins})" if jenkins else ""
-    return f"{format_interval(expected).replace(span(expected.seconds), f'**{span(expected.seconds)}**', 1)}{beside}"
+    took = span(expected.seconds)
+    return f"{wording.format_interval(expected).replace(took, f'**{took}**', 1)}{beside}"
 
 
 def _basis(prediction: Prediction) -> str:
     against = (prose(prediction.base),) if prediction.base else ()
-    return "; ".join((*against, format_knowledge(prediction)))
+    return "; ".join((*against, wording.format_knowledge(prediction)))
 
 
 def _risk(risk: Risk | Unavailable) -> str:
@@ -268,7 +245,7 @@ def _risk(risk: Risk | Unavailable) -> str:
 
 
 def _took(duration: Duration | Unavailable) -> str:
-    return "" if isinstance(duration, Unavailable) else f" after {format_time(*duration)}"
+    return "" if isinstance(duration, Unavailable) else f" after {wording.format_time(*duration)}"
 
 
 def _comparison(duration: Duration | Unavailable, expected: Interval | Unavailable) -> Iterator[str]:
@@ -276,15 +253,15 @@ def _comparison(duration: Duration | Unavailable, expected: Interval | Unavailab
     if isinstance(duration, Unavailable) or isinstance(expected, Unavailable):
         yield f"The build's time was not compared: {prose(missing.reason) if missing else ''}"
         return
-    place = compare_time(expected, duration.seconds)
+    place = wording.compare_time(expected, duration.seconds)
     place = f"**{place}**" if place in ("below", "above") else place
-    told = f"{place} what was {TOO_VARIABLE}" if is_too_variable(expected) else place
+    told = f"{place} what was {wording.TOO_VARIABLE}" if wording.is_too_variable(expected) else place
     cells = {
         "actual": span(duration.seconds),
         "expected": span(expected.seconds),
         "90 % interval": spread(expected.low, expected.high),
         "": told,
-        "Jenkins estimate": format_jenkins(expected),
+        "Jenkins estimate": wording.format_jenkins(expected),
     }
     shown = {name: cell for name, cell in cells.items() if cell}
     yield table(tuple(shown), (tuple(shown.values()),))
@@ -314,14 +291,14 @@ def _incident(incident: bool, reason: str) -> Iterator[str]:
 
 
 def _not_run(not_run: NotRun) -> Iterator[str]:
-    told = describe_not_run(not_run)
+    told = wording.describe_not_run(not_run)
     if told:
         yield f"**Did not run**: {prose(told)}"
 
 
 def _failures(report: TriageReport | TrainReport, host: CodeHost) -> Iterator[str]:
     if report.failures:
-        yield f"### Failures: {count_failures(report.failures, incident=report.incident)}"
+        yield f"### Failures: {wording.count_failures(report.failures, incident=report.incident)}"
         yield from failure_table(report.groups, MOST_FAILURES, host)
 
 
@@ -337,7 +314,7 @@ def _group(group: FailureGroup, reasons: str, host: CodeHost) -> Sequence[str]:
         facts += [f"also {', '.join(others)}{f' and {rest:,} more' if rest else ''}"]
     since = failure.since
     begun = "" if isinstance(since, Unavailable) else host.link(since.commit, since.commit_before)
-    told = f"{describe_group(group)}{link_to_changes(begun) if group.kind == 'failing' else ''}"
+    told = f"{wording.describe_group(group)}{link_to_changes(begun) if group.kind == 'failing' else ''}"
     if group.kind == "incident":
         return ("incident", "", "<br>".join(facts), told)
     why = "<br>".join(filter(None, (told, reasons)))
@@ -364,7 +341,7 @@ def _selection(selection: SelectionReport | None) -> Iterator[str]:
     """Yield what a selection left out of this build, and what all of them saved and missed."""
     if selection:
         yield "### Tests that did not run"
-        told = (describe_left_out(selection.left_out), *describe_selections(selection.tally))
+        told = (wording.describe_left_out(selection.left_out), *wording.describe_selections(selection.tally))
         yield "\n".join(f"- {text}" for text in filter(None, told))
 
 
@@ -374,8 +351,8 @@ def _time_changes(changes: Sequence[TimeChange], host: CodeHost) -> Iterator[str
         rows = [
             (
                 "**slower**" if change.is_slower else "faster",
-                code(name_subject(change)),
-                f"{describe_change(change)}{link_to_changes(host.link(change.commit_after, change.commit_before))}",
+                code(wording.name_subject(change)),
+                wording.describe_change(change) + link_to_changes(host.link(change.commit_after, change.commit_before)),
             )
             for change in changes[:MOST_TESTS]
         ]
@@ -393,7 +370,7 @@ def _risks(risks: Sequence[TestRisk]) -> Iterator[str]:
 
 def _suspects(suspects: Sequence[TestRisk]) -> Iterator[str]:
     """Yield a folded table of the tests that are only suspected; one without a reason is left out."""
-    told = [(risk, why) for risk in suspects if (why := rank_suspicions(risk))]
+    told = [(risk, why) for risk in suspects if (why := wording.rank_suspicions(risk))]
     if told:
         rows = [(percent(risk.probability), code(risk.test), "<br>".join(map(_cause, why))) for risk, why in told]
         yield details(
@@ -402,18 +379,21 @@ def _suspects(suspects: Sequence[TestRisk]) -> Iterator[str]:
 
 
 def _test(risk: TestRisk) -> Sequence[str]:
-    runs = f"`{draw_sparkline(risk.last_outcomes)}`<br>" if risk.last_outcomes else ""
+    runs = f"`{wording.draw_sparkline(risk.last_outcomes)}`<br>" if risk.last_outcomes else ""
     past = "<br>".join(
-        filter(None, (describe_history(risk), prose(describe_company((risk.test, *risk.also), risk.failures))))
+        filter(
+            None,
+            (wording.describe_history(risk), prose(wording.describe_company((risk.test, *risk.also), risk.failures))),
+        )
     )
     return (percent(risk.probability), code(risk.test), f"{runs}{past}", _because(risk.reasons))
 
 
 def _because(reasons: Iterable[FeatureContribution], subject: str = "test") -> str:
-    return "<br>".join(map(_cause, rank_causes(reasons, subject)))
+    return "<br>".join(map(_cause, wording.rank_causes(reasons, subject)))
 
 
-def _cause(cause: ReasonPhrase) -> str:
+def _cause(cause: wording.ReasonPhrase) -> str:
     sign = cause.sign.replace("-", "−")
     return " ".join(filter(None, (sign, cause.phrase, code(cause.word) if cause.word else "")))
 
@@ -422,9 +402,9 @@ def _exchange(exchange: Exchange | Unavailable) -> Iterator[str]:
     if isinstance(exchange, Unavailable):
         yield f"Nothing was exchanged: {prose(exchange.reason)}"
         return
-    steps = format_exchange(exchange).replace("->", "→")
+    steps = wording.format_exchange(exchange).replace("->", "→")
     yield f"{steps}, with {code(exchange.url)}. No name, source, log or branch is part of an update."
-    updates = [(size(update.size), format_batches(update.rows)) for update in exchange.sent[:MOST_OTHERS]]
+    updates = [(size(update.size), wording.format_batches(update.rows)) for update in exchange.sent[:MOST_OTHERS]]
     if updates:
         yield details("What was sent", table(("size", "learned from (outcomes, rounded down)"), updates))
 
@@ -441,7 +421,7 @@ def _end(model: ModelUsed, status: str, warnings: Sequence[str]) -> Iterator[str
     if warnings:
         yield "\n".join(f"- ⚠ {prose(warning, MOST_OF_A_WARNING)}" for warning in warnings[:MOST_OTHERS])
         yield from more(len(warnings) - MOST_OTHERS)
-    yield f"<sub>status {status}; {format_model(model)}{f' from {code(model.url)}' if model.url else ''}</sub>"
+    yield f"<sub>status {status}; {wording.format_model(model)}{f' from {code(model.url)}' if model.url else ''}</sub>"
 
 
 MOST_CHARACTERS = 65_536  # GitHub refuses a longer comment
@@ -469,7 +449,9 @@ def comment_markdown(
 def _blocks(
     finding: TriageReport | TrainReport, first_line: str, job: str, run_url: str, most: int, host: CodeHost
 ) -> Iterator[str]:
-    counts = count_failures(finding.failures, incident=finding.incident) or name_no_failure(finding.reading)
+    counts = wording.count_failures(finding.failures, incident=finding.incident) or wording.name_no_failure(
+        finding.reading
+    )
     yield f"{first_line}\n### fedstep: {counts} in {code(job)}"
     if finding.incident:
         yield f"**Incident**, look for one cause, single tests are not judged: {prose(finding.incident_reason)}"
@@ -477,9 +459,9 @@ def _blocks(
     if isinstance(finding, TrainReport):
         yield from _time(finding)
     summary = f"[summary of the run]({run_url}); " if run_url else ""
-    yield f"<sub>{summary}status {finding.status}; {format_model(finding.model)}</sub>"
+    yield f"<sub>{summary}status {finding.status}; {wording.format_model(finding.model)}</sub>"
 
 
 def _time(training: TrainReport) -> Iterator[str]:
     if not isinstance(training.duration, Unavailable) and not isinstance(training.expected, Unavailable):
-        yield f"It took {span(training.duration.seconds)}; expected {format_interval(training.expected)}."
+        yield f"It took {span(training.duration.seconds)}; expected {wording.format_interval(training.expected)}."

@@ -6,40 +6,8 @@ texts: stdout is the result, `units.warning_text` is for stderr.
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from fedstep.report import wording
 from fedstep.report.units import columns, percent, shorten, spread, visible
-from fedstep.report.wording import (
-    AS_ABOVE,
-    LEGEND,
-    STATUS,
-    TOO_VARIABLE,
-    ReasonPhrase,
-    compare_time,
-    count_failures,
-    describe_change,
-    describe_company,
-    describe_flaky_count,
-    describe_group,
-    describe_history,
-    describe_left_out,
-    describe_not_run,
-    describe_reports,
-    describe_selections,
-    describe_slow_test,
-    draw_sparkline,
-    format_exchange,
-    format_interval,
-    format_jenkins,
-    format_knowledge,
-    format_learning,
-    format_model,
-    format_time,
-    is_too_variable,
-    name_no_failure,
-    name_subject,
-    rank_causes,
-    rank_failure_causes,
-    rank_suspicions,
-)
 from fedstep.results import (
     BuildVerdict,
     FailureGroup,
@@ -105,14 +73,14 @@ def prediction_text(prediction: Prediction, most: int = MOST_TESTS) -> str:
     lines = [
         *labelled_lines("Build time", _expected(prediction.duration)),
         *labelled_lines("Failure risk", _risk(prediction.risk)),
-        *labelled_lines("Flaky tests", describe_flaky_count(prediction)),
+        *labelled_lines("Flaky tests", wording.describe_flaky_count(prediction)),
         *_risks(prediction.flaky, most),
         *_suspects(prediction.suspects),
         "",
         *_footer(
             prediction.model,
             prediction.status,
-            f"{visible(prediction.base)}; {format_knowledge(prediction)}".lstrip("; "),
+            f"{visible(prediction.base)}; {wording.format_knowledge(prediction)}".lstrip("; "),
         ),
     ]
     return _finished(lines)
@@ -125,7 +93,7 @@ def triage_text(triage: TriageReport) -> str:
         *labelled_lines("Verdict", _verdict(triage)),
         *_ruling(triage.ruling),
         *_cause(triage),
-        *labelled_lines("Read", describe_reports(triage.reading)),
+        *labelled_lines("Read", wording.describe_reports(triage.reading)),
         *_not_run(triage.not_run),
         *_failures(triage.groups),
         *_muted(triage.muted),
@@ -140,10 +108,12 @@ def training_text(training: TrainReport) -> str:
     failures = _failure_count(training)
     lines = [
         *labelled_lines("Build", f"{training.outcome.value}; {_actual(training.duration, training.expected)}"),
-        *(line for slow in training.slower for line in labelled_lines("Slower", describe_slow_test(slow))),
-        *labelled_lines("Tests", f"{describe_reports(training.reading)}; {failures}"),
+        *(line for slow in training.slower for line in labelled_lines("Slower", wording.describe_slow_test(slow))),
+        *labelled_lines("Tests", f"{wording.describe_reports(training.reading)}; {failures}"),
         *_not_run(training.not_run),
-        *labelled_lines("Learned", f"{format_learning(training.examples, training.exchange)}; {_exchange(training)}"),
+        *labelled_lines(
+            "Learned", f"{wording.format_learning(training.examples, training.exchange)}; {_exchange(training)}"
+        ),
         *(labelled_lines("Incident", visible(training.incident_reason)) if training.incident else ()),
         *_selection(training),
         *_failures(training.groups),
@@ -158,14 +128,17 @@ def training_text(training: TrainReport) -> str:
 
 def _not_run(not_run: NotRun) -> Iterator[str]:
     """Yield which known tests are missing, though nothing was said to leave them out."""
-    told = describe_not_run(not_run)
+    told = wording.describe_not_run(not_run)
     yield from labelled_lines("Did not run", told) if told else ()
 
 
 def _selection(training: TrainReport) -> Iterator[str]:
     """Yield what a selection left out of this build, and what all of them saved and missed."""
     if training.selection:
-        for text in (describe_left_out(training.selection.left_out), *describe_selections(training.selection.tally)):
+        for text in (
+            wording.describe_left_out(training.selection.left_out),
+            *wording.describe_selections(training.selection.tally),
+        ):
             yield from labelled_lines("Selected", text) if text else ()
 
 
@@ -174,19 +147,19 @@ def _time_changes(changes: Sequence[TimeChange]) -> Iterator[str]:
     if changes:
         yield from ("", "Time changed for good (fedstep ack accepts one)")
     for change in changes[:MOST_CHANGES]:
-        yield f"  {'slower' if change.is_slower else 'faster'}  {visible(name_subject(change), 100)}"
-        yield f"          {describe_change(change)}"
+        yield f"  {'slower' if change.is_slower else 'faster'}  {visible(wording.name_subject(change), 100)}"
+        yield f"          {wording.describe_change(change)}"
     yield from ([f"  and {len(changes) - MOST_CHANGES:,} more"] if len(changes) > MOST_CHANGES else [])
 
 
 def _expected(expected: Interval | Unavailable) -> str:
     if isinstance(expected, Unavailable):
         return f"not known: {visible(expected.reason)}"
-    return f"{format_interval(expected)}{_jenkins(expected)}"
+    return f"{wording.format_interval(expected)}{_jenkins(expected)}"
 
 
 def _jenkins(expected: Interval) -> str:
-    jenkins = format_jenkins(expected)
+    jenkins = wording.format_jenkins(expected)
     return f" (Jenkins estimate: {jenkins})" if jenkins else ""
 
 
@@ -198,11 +171,11 @@ def _risk(risk: Risk | Unavailable) -> str:
 
 def _failure_count(report: TriageReport | TrainReport) -> str:
     failures, muted = report.failures, len(report.muted)
-    told = count_failures(failures, incident=report.incident)
+    told = wording.count_failures(failures, incident=report.incident)
     counts = ", ".join(filter(None, (told, f"{muted:,} muted" if muted else "")))
     if report.incident and failures:
         return counts
-    return f"{len(failures) + muted:,} failed: {counts}" if counts else name_no_failure(report.reading)
+    return f"{len(failures) + muted:,} failed: {counts}" if counts else wording.name_no_failure(report.reading)
 
 
 def _verdict(triage: TriageReport) -> str:
@@ -240,16 +213,16 @@ def _actual(duration: Duration | Unavailable, expected: Interval | Unavailable) 
     if isinstance(duration, Unavailable):
         return f"time not known: {visible(duration.reason)}"
     if isinstance(expected, Unavailable):
-        return f"{format_time(*duration)}, not predicted: {visible(expected.reason)}"
-    told = f", which was {TOO_VARIABLE}" if is_too_variable(expected) else ""
+        return f"{wording.format_time(*duration)}, not predicted: {visible(expected.reason)}"
+    told = f", which was {wording.TOO_VARIABLE}" if wording.is_too_variable(expected) else ""
     interval = spread(expected.low, expected.high)
-    place = compare_time(expected, duration.seconds)
-    return f"{format_time(*duration)}, {place} the expected {interval}{told}{_jenkins(expected)}"
+    place = wording.compare_time(expected, duration.seconds)
+    return f"{wording.format_time(*duration)}, {place} the expected {interval}{told}{_jenkins(expected)}"
 
 
 def _exchange(training: TrainReport) -> str:
     exchange = training.exchange
-    return visible(exchange.reason) if isinstance(exchange, Unavailable) else format_exchange(exchange)
+    return visible(exchange.reason) if isinstance(exchange, Unavailable) else wording.format_exchange(exchange)
 
 
 def _risks(risks: Sequence[TestRisk], most: int = MOST_TESTS) -> Iterator[str]:
@@ -257,17 +230,17 @@ def _risks(risks: Sequence[TestRisk], most: int = MOST_TESTS) -> Iterator[str]:
         yield from ("", "Most likely to flake")
     for risk in risks[:most]:
         yield f"  {percent(risk.probability):>5}  {visible(risk.test, WIDTH - 9)}"
-        yield from wrap(f"{draw_sparkline(risk.last_outcomes)}  {describe_history(risk)}".strip(), 9)
-        yield from wrap(visible(describe_company((risk.test, *risk.also), risk.failures), 300), 9)
+        yield from wrap(f"{wording.draw_sparkline(risk.last_outcomes)}  {wording.describe_history(risk)}".strip(), 9)
+        yield from wrap(visible(wording.describe_company((risk.test, *risk.also), risk.failures), 300), 9)
         yield from wrap(_because(risk.reasons), 9)
     yield from _more(len(risks) - most)
     if risks:
-        yield f"  ({LEGEND})"
+        yield f"  ({wording.LEGEND})"
 
 
 def _suspects(suspects: Sequence[TestRisk]) -> Iterator[str]:
     """Name the tests that are only suspected; they were never seen to flip. One without a reason is left out."""
-    suspicions = [(risk, _told(causes)) for risk in suspects if (causes := rank_suspicions(risk))]
+    suspicions = [(risk, _told(causes)) for risk in suspects if (causes := wording.rank_suspicions(risk))]
     if suspicions:
         yield from ("", "Worth a look: never seen to flip, but like tests that do")
     for risk, told in suspicions:
@@ -286,10 +259,10 @@ def _failures(groups: Sequence[FailureGroup]) -> Iterator[str]:
         yield from _named(f"  {verdict if is_judged else 'incident':<16}  ", failure.test)
         for line in failure.message.splitlines():
             yield from wrap(visible(line, 300), 20)
-        yield from wrap("; ".join(filter(None, (describe_group(group), _place(failure)))), 20)
+        yield from wrap("; ".join(filter(None, (wording.describe_group(group), _place(failure)))), 20)
         yield from wrap(visible(failure.last_touched and f"file last changed by {failure.last_touched}", 120), 20)
-        told = _told(rank_failure_causes(failure.reasons)) if is_judged else ""
-        yield from wrap(AS_ABOVE if told and told == above else told, 20)
+        told = _told(wording.rank_failure_causes(failure.reasons)) if is_judged else ""
+        yield from wrap(wording.AS_ABOVE if told and told == above else told, 20)
         above = told
         for other in group.failures[1:MOST_MEMBERS]:
             verdict = "" if other.verdict == failure.verdict else f"{visible(other.verdict, 10)} "
@@ -297,7 +270,7 @@ def _failures(groups: Sequence[FailureGroup]) -> Iterator[str]:
         if len(group.failures) > MOST_MEMBERS:
             yield f"{'':20}and {len(group.failures) - MOST_MEMBERS:,} more with the same cause"
     yield from _more(len(groups) - MOST_FAILURES)
-    if any(rank_failure_causes(group.first.reasons) for group in groups if group.kind != "incident"):
+    if any(wording.rank_failure_causes(group.first.reasons) for group in groups if group.kind != "incident"):
         yield "  (+ speaks for a flake, - for a regression)"
 
 
@@ -326,14 +299,14 @@ def _place(failure: FailureVerdict) -> str:
 
 
 def _because(reasons: Iterable[FeatureContribution], subject: str = "test") -> str:
-    return _told(rank_causes(reasons, subject))
+    return _told(wording.rank_causes(reasons, subject))
 
 
-def _told(causes: Iterable[ReasonPhrase]) -> str:
+def _told(causes: Iterable[wording.ReasonPhrase]) -> str:
     return "; ".join(" ".join(filter(None, (cause.sign, cause.phrase, _quoted(cause)))) for cause in causes)
 
 
-def _quoted(cause: ReasonPhrase) -> str:
+def _quoted(cause: wording.ReasonPhrase) -> str:
     return f'"{visible(cause.word, 40)}"' if cause.phrase and cause.word else visible(cause.word, 40)
 
 
@@ -344,8 +317,10 @@ def _more(number: int) -> Iterator[str]:
 
 def _footer(model: ModelUsed, status: str, basis: str = "") -> Iterator[str]:
     yield from labelled_lines("Based on", basis) if basis else ()
-    yield from labelled_lines("Model", f"{format_model(model)}{f' from {visible(model.url, 60)}' if model.url else ''}")
-    yield from labelled_lines("Status", STATUS.get(status, visible(status)))
+    yield from labelled_lines(
+        "Model", f"{wording.format_model(model)}{f' from {visible(model.url, 60)}' if model.url else ''}"
+    )
+    yield from labelled_lines("Status", wording.STATUS.get(status, visible(status)))
 
 
 def _finished(lines: Iterable[str]) -> str:

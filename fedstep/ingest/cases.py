@@ -184,7 +184,7 @@ class CaseCollector:
         name: str,
         outcome: Outcome,
         seconds: float = NO_SECONDS,
-        failure_type: str = "",
+        failure_type: str | None = None,
         file: str = "",
         line: int = 0,
         *,
@@ -200,16 +200,18 @@ class CaseCollector:
             name: The name of the test in its class.
             outcome: The outcome of this case.
             seconds: A time outside 0 to MAX_SECONDS is noted, and the case counts without one.
-            failure_type: The exception, or the first word of the message.
+            failure_type: The exception of a failed test; by default that in its text, else the first word there.
             file: The source file.
             line: From 1, 0 where unknown.
             suite: The suite or file that holds the case, where that is not `group`.
             variant: The browser, project or build variant, without its version: it is a part of the test's identity.
             attempt: Which attempt at the test this is, from 1, where the report numbers attempts: cases of one test
                 with different numbers are attempts at it.
-            text: The text of a failure, with its stack where the report has one.
+            text: The text of a failure, with its stack where the report has one; of a failed test alone.
         """
         self.count += 1
+        if outcome in (Outcome.PASSED, Outcome.SKIPPED):
+            failure_type = text = ""
         if not name and not group:
             self.drop(NAMELESS)
             if outcome in (Outcome.PASSED, Outcome.SKIPPED):
@@ -221,9 +223,21 @@ class CaseCollector:
         place = relative_path(file, self.root)[:MAX_NAME]
         suite = relative_path(suite, self.root)[:MAX_NAME]
         seconds = self.valid_seconds(seconds)
-        word = failure_type[:MAX_TYPE]
+        word = (failure_word(text) if failure_type is None else failure_type)[:MAX_TYPE]
         told = read_failure(test, word, "", text) if text else FailureText()
         self.items.append(TestRun(test, outcome, seconds, word, place, line, suite, max(0, attempt), *told))
+
+    def outcome_of(self, word: str, outcomes: Mapping[str, Outcome], what: str) -> Outcome | None:
+        """Return what a tool's word for the outcome of a case means; None for an unknown one, which is noted.
+
+        Args:
+            word: As the report has it.
+            outcomes: The words that the tool has.
+            what: The case and where the word stands: "a test with the status".
+        """
+        if word not in outcomes:
+            self.drop(f"{what} {word[:40]!r}")
+        return outcomes.get(word)
 
     def valid_seconds(self, seconds: float) -> float:
         """Return the seconds, NO_SECONDS for what is no duration of a test; that is noted."""

@@ -122,7 +122,7 @@ def line_of(node: Node, key: str = "line") -> int:
 
 def add_run_failure(collector: CaseCollector, place: str, message: str) -> None:
     """Add one failed test for a file or a run that failed outside of its tests."""
-    collector.add(place, NOT_STARTED, FAILED, failure_type=failure_word(message), text=message)
+    collector.add(place, NOT_STARTED, FAILED, text=message)
 
 
 def compare_totals(collector: CaseCollector, announced: int, seen: int) -> None:
@@ -155,19 +155,16 @@ def _read_xcresult(tree: Any, collector: CaseCollector) -> None:
             suffix = "" if argument is case else f"({text_of(argument, 'name')})"
             attempts = _xcresult_attempts(argument)
             for number, attempt in enumerate(attempts, 1):
-                outcome = XCRESULT_OUTCOMES.get(text_of(attempt, "result"))
-                if outcome is None:
-                    collector.drop(f"a test with the result {text_of(attempt, 'result')[:40]!r}")
-                    continue
-                collector.add(
-                    group,
-                    name.removesuffix("()") + suffix,
-                    outcome,
-                    _xcresult_seconds(attempt),
-                    failure_word(_xcresult_failure(attempt)) if outcome == FAILED else "",
-                    attempt=number if len(attempts) > 1 else 0,
-                    text=_xcresult_failure(attempt) if outcome == FAILED else "",
-                )
+                word = text_of(attempt, "result")
+                if outcome := collector.outcome_of(word, XCRESULT_OUTCOMES, "a test with the result"):
+                    collector.add(
+                        group,
+                        name.removesuffix("()") + suffix,
+                        outcome,
+                        _xcresult_seconds(attempt),
+                        attempt=number if len(attempts) > 1 else 0,
+                        text=_xcresult_failure(attempt),
+                    )
 
 
 def _iter_xcresult_cases(nodes: list[Any]) -> Iterator[tuple[Node, str]]:
@@ -232,11 +229,10 @@ def _read_ctrf(tree: Any, collector: CaseCollector) -> None:
             name,
             after_retries(outcome, retries),
             milliseconds_of(test),
-            failure_word(message) if outcome == FAILED or retries else "",
-            text_of(test, "filePath"),
-            line_of(test),
+            file=text_of(test, "filePath"),
+            line=line_of(test),
             variant=text_of(test, "browser")[:MAX_TEXT],
-            text=message if outcome == FAILED or retries else "",
+            text=message,
         )
     summary = as_node(results.get("summary"))
     compare_totals(collector, count_of(summary, "tests"), len(tests))
@@ -283,9 +279,8 @@ def _read_jest(tree: Any, collector: CaseCollector) -> None:
 
 
 def _add_jest_test(path: str, test: Node, collector: CaseCollector) -> None:
-    outcome = JEST_OUTCOMES.get(text_of(test, "status"))
+    outcome = collector.outcome_of(text_of(test, "status"), JEST_OUTCOMES, "a test with the status")
     if outcome is None:
-        collector.drop(f"a test with the status {text_of(test, 'status')[:40]!r}")
         return
     titles = [str(title) for title in as_list(test.get("ancestorTitles"))]
     messages = [message for message in as_list(test.get("failureMessages")) if isinstance(message, str)]
@@ -300,9 +295,8 @@ def _add_jest_test(path: str, test: Node, collector: CaseCollector) -> None:
         name or text_of(test, "fullName") or text_of(test, "title"),
         after_retries(outcome, retries),
         milliseconds_of(test),
-        failure_word(messages[0]) if messages else "",
-        path,
-        line_of(as_node(test.get("location"))),
+        file=path,
+        line=line_of(as_node(test.get("location"))),
         text=messages[0] if messages else "",
     )
 
@@ -345,9 +339,8 @@ def _add_playwright_test(spec: Node, test: Node, titles: tuple[str, ...], root: 
     if not attempts:
         attempts, expected = [{"status": "skipped"}], "skipped"
     for number, attempt in enumerate(attempts, 1):
-        outcome = PLAYWRIGHT_OUTCOMES.get(text_of(attempt, "status"))
+        outcome = collector.outcome_of(text_of(attempt, "status"), PLAYWRIGHT_OUTCOMES, "a test with the status")
         if outcome is None:  # interrupted
-            collector.drop(f"a test with the status {text_of(attempt, 'status')[:40]!r}")
             continue
         if outcome != SKIPPED:
             outcome = PASSED if text_of(attempt, "status") == expected else FAILED
@@ -358,12 +351,11 @@ def _add_playwright_test(spec: Node, test: Node, titles: tuple[str, ...], root: 
             name,
             outcome,
             milliseconds_of(attempt),
-            failure_word(message) if outcome == FAILED else "",
-            f"{root}/{file}" if root else file,
-            line_of(spec),
+            file=f"{root}/{file}" if root else file,
+            line=line_of(spec),
             variant=text_of(test, "projectName")[:MAX_TEXT],
             attempt=number if len(attempts) > 1 else 0,
-            text=message if outcome == FAILED else "",
+            text=message,
         )
 
 
@@ -399,9 +391,8 @@ def _add_mocha_test(test: Node, outcome: Outcome, collector: CaseCollector) -> N
         name,
         after_retries(outcome, count_of(test, "currentRetry")),
         milliseconds_of(test),
-        failure_word(message) if outcome == FAILED else "",
-        file,
-        text=message if outcome == FAILED else "",
+        file=file,
+        text=message,
     )
 
 
@@ -430,13 +421,12 @@ RSPEC_OUTCOMES = {"passed": PASSED, "failed": FAILED, "pending": SKIPPED}
 def _read_rspec(tree: Any, collector: CaseCollector) -> None:
     examples = as_nodes(tree["examples"])
     for example in examples:
-        outcome = RSPEC_OUTCOMES.get(text_of(example, "status"))
+        outcome = collector.outcome_of(text_of(example, "status"), RSPEC_OUTCOMES, "an example with the status")
         if outcome is None:
-            collector.drop(f"an example with the status {text_of(example, 'status')[:40]!r}")
             continue
         file = text_of(example, "file_path")
         group = re.sub(r"\.[^/.]*$", "", file).replace("/", ".").strip(".")  # as in rspec_junit_formatter
-        exception = as_node(example.get("exception")) if outcome == FAILED else {}
+        exception = as_node(example.get("exception"))
         line = line_of(example, "line_number")
         name = text_of(example, "full_description") or text_of(example, "description")
         told = number_of(example, "run_time"), text_of(exception, "class")
@@ -492,12 +482,12 @@ def _add_scenario(
         name,
         outcome,
         sum(durations) if durations else NO_SECONDS,
-        (failure_word(message) or text_of(failed, "status")) if outcome == FAILED else "",
+        failure_word(message) or text_of(failed, "status"),
         file,
         line,
         suite=file,
         attempt=attempt,
-        text=(message or f"a step is {failed.get('status', 'failed')}") if outcome == FAILED else "",
+        text=message or f"a step is {failed.get('status', 'failed')}",
     )
 
 
@@ -539,22 +529,19 @@ MAX_PARAMETERS = 10
 
 def _read_allure(tree: Any, collector: CaseCollector) -> None:
     """Add one result. Those of one test, which Allure shows as its retries, are numbered by the time they began."""
-    outcome = ALLURE_OUTCOMES.get(text_of(tree, "status"))
+    outcome = collector.outcome_of(text_of(tree, "status"), ALLURE_OUTCOMES, "a test with the status")
     if outcome is None:
-        collector.drop(f"a test with the status {text_of(tree, 'status')[:40]!r}")
         return
     start, stop = number_of(tree, "start"), number_of(tree, "stop")
     group, name, variant = _allure_name(tree)
-    message = text_of(as_node(tree.get("statusDetails")), "message")
     collector.add(
         group,
         name,
         outcome,
         max(0.0, stop - start) / 1000 if start == start and stop == stop else NO_SECONDS,
-        failure_word(message) if outcome == FAILED else "",
         variant=variant,
         attempt=count_of(tree, "start"),
-        text=message if outcome == FAILED else "",
+        text=text_of(as_node(tree.get("statusDetails")), "message"),
     )
 
 

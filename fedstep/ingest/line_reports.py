@@ -566,9 +566,8 @@ class DartHandler:
             NOT_STARTED if name == f"loading {path}" else name,
             after_retries(outcome, int(outcome == PASSED and bool(errors))),
             max(0.0, ended - started) / 1000 if started == started and ended == ended else NO_SECONDS,
-            failure_word(errors[0]) if errors else "",
-            path,
-            line_of(test, "root_line") or line_of(test),
+            file=path,
+            line=line_of(test, "root_line") or line_of(test),
             variant="" if platform == "vm" else platform,
             text=errors[0] if errors else "",
         )

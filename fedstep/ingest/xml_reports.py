@@ -45,6 +45,7 @@ class ForeignHandler:
         self.text = ""
         self.collector = collector
         self._tokenizer = tokenizer
+        self._case: dict[str, str] | None = None  # the attributes of the open test
         self._depth = -1  # below the root
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
@@ -61,7 +62,9 @@ class ForeignHandler:
         self.close(name.rpartition(":")[2])
 
     def finish(self) -> None:
-        """Note what was open when the document stopped."""
+        """Note the test that was open when the document stopped."""
+        if self._case is not None:
+            self.note_open_case()
 
     def open(self, name: str, attributes: dict[str, str]) -> None:
         """Handle the start of an element whose name has no prefix."""
@@ -104,7 +107,6 @@ class _TrxResult(NamedTuple):
     name: str
     outcome: Outcome
     seconds: float
-    failure_type: str
     text: str
 
 
@@ -180,9 +182,8 @@ class TrxHandler(ForeignHandler):
             name = result.name.removeprefix(f"{group}.")
             if not group:
                 group, name = _split_qualified_name(result.name)
-            told = result.outcome, result.seconds, result.failure_type
             assembly = self._assemblies.get(result.test_id, "")
-            self.collector.add(group, name, *told, suite=assembly, text=result.text)
+            self.collector.add(group, name, result.outcome, result.seconds, suite=assembly, text=result.text)
         self._add_run_failure()
         self._results.clear()
         self._open_results.clear()
@@ -205,15 +206,11 @@ class TrxHandler(ForeignHandler):
         self._seen += 1
         if "rows" in result or result.get("resultType") == "DataDrivenTest":
             return
-        outcome = TRX_OUTCOMES.get(result.get("outcome", ""))
+        outcome = self.collector.outcome_of(result.get("outcome", ""), TRX_OUTCOMES, "a result with the outcome")
         if outcome is None:
-            self.collector.drop(f"a result with the outcome {result.get('outcome', '')[:40]!r}")
             return
-        failure_type = failure_word(self.text) if outcome == FAILED else ""
-        seconds, text = _parse_trx_duration(result.get("duration", "")), self.text if failure_type else ""
-        self._results.append(
-            _TrxResult(result.get("testId", ""), result.get("testName", ""), outcome, seconds, failure_type, text)
-        )
+        seconds, test_id = _parse_trx_duration(result.get("duration", "")), result.get("testId", "")
+        self._results.append(_TrxResult(test_id, result.get("testName", ""), outcome, seconds, self.text))
 
 
 def _parse_trx_duration(text: str) -> float:
@@ -274,9 +271,8 @@ class RobotHandler(ForeignHandler):
             self.note_open_case()
 
     def _finish_test(self, test: dict[str, str], status: dict[str, str]) -> None:
-        outcome = ROBOT_OUTCOMES.get(status.get("status", ""))
+        outcome = self.collector.outcome_of(status.get("status", ""), ROBOT_OUTCOMES, "a test with the status")
         if outcome is None:
-            self.collector.drop(f"a test with the status {status.get('status', '')[:40]!r}")
             return
         group = ".".join(suite for suite, _ in self._suites[-MAX_SUITES:])
         source = next((source for _, source in reversed(self._suites) if source), "")
@@ -316,9 +312,7 @@ class XunitHandler(ForeignHandler):
 
     def __init__(self, tokenizer: Tokenizer, collector: CaseCollector, signature: Signature) -> None:
         super().__init__(tokenizer, collector, signature)
-        self._assembly = ""
-        self._test: dict[str, str] | None = None
-        self._exception = ""
+        self._assembly = self._exception = ""
 
     def open(self, name: str, attributes: dict[str, str]) -> None:
         """Handle assemblies, tests and failures; an error stands for a class or an assembly that failed to clean up."""
@@ -326,15 +320,15 @@ class XunitHandler(ForeignHandler):
             case "assembly":
                 self._assembly = assembly_of(attributes.get("name", ""))[:MAX_NAME]  # with its framework
             case "test" | "error":
-                self._test, self._exception, self.text = attributes, "", ""
-            case "failure" if self._test is not None:
+                self._case, self._exception, self.text = attributes, "", ""
+            case "failure" if self._case is not None:
                 self._exception = attributes.get("exception-type", "")
-            case "message" if self._test is not None and not self.text:
+            case "message" if self._case is not None and not self.text:
                 self.read_text()
 
     def close(self, name: str) -> None:
         """Add the test that ends."""
-        if self._test is None:
+        if self._case is None:
             return
         failure_type = self._exception or failure_word(self.text)
         if name == "error":
@@ -342,26 +336,20 @@ class XunitHandler(ForeignHandler):
             add = self.collector.add
             add(group, NOT_STARTED, FAILED, failure_type=failure_type, suite=self._assembly, text=self.text)
         elif name == "test":
-            self._add_test(self._test, failure_type)
+            self._add_test(self._case, failure_type)
         if name in ("error", "test"):
-            self._test = None
-
-    def finish(self) -> None:
-        """Note the test that was open when the document stopped."""
-        if self._test is not None:
-            self.note_open_case()
+            self._case = None
 
     def _add_test(self, test: dict[str, str], failure_type: str) -> None:
-        outcome = self.OUTCOMES.get(test.get("result", ""))
+        outcome = self.collector.outcome_of(test.get("result", ""), self.OUTCOMES, "a test with the result")
         if outcome is None:
-            self.collector.drop(f"a test with the result {test.get('result', '')[:40]!r}")
             return
         group = test.get("type", "")
         name = test.get("name", "").removeprefix(f"{group}.") or test.get("method", "")
         seconds = parse_seconds(test["time"]) if "time" in test else NO_SECONDS
-        failure_type, text = (failure_type, self.text) if outcome == FAILED else ("", "")
         file, line = test.get("source-file", ""), parse_integer(test.get("source-line", ""))
-        self.collector.add(group, name, outcome, seconds, failure_type, file, line, suite=self._assembly, text=text)
+        told = seconds, failure_type, file, line
+        self.collector.add(group, name, outcome, *told, suite=self._assembly, text=self.text)
 
 
 class _NunitSuite(NamedTuple):
@@ -382,7 +370,6 @@ class NunitHandler(ForeignHandler):
     def __init__(self, tokenizer: Tokenizer, collector: CaseCollector, signature: Signature) -> None:
         super().__init__(tokenizer, collector, signature)
         self._suites: list[_NunitSuite] = []
-        self._case: dict[str, str] | None = None
         self._failures = 0
         self._is_in_failure = self._case_failed = False  # the second: the open case has a failure
 
@@ -411,15 +398,10 @@ class NunitHandler(ForeignHandler):
             case "test-suite" if self._suites:
                 self._finish_suite(self._suites.pop())
 
-    def finish(self) -> None:
-        """Note the case that was open when the document stopped."""
-        if self._case is not None:
-            self.note_open_case()
-
     def _add_case(self, case: dict[str, str]) -> None:
-        outcome = self.OUTCOMES.get(case.get("result", "") or _nunit_2_result(case, self._case_failed))
+        word = case.get("result", "") or _nunit_2_result(case, self._case_failed)
+        outcome = self.collector.outcome_of(word, self.OUTCOMES, "a test with the result")
         if outcome is None:
-            self.collector.drop(f"a test with the result {case.get('result', '')[:40]!r}")
             return
         full_name = case.get("fullname") or case.get("name", "")
         group, name = _split_qualified_name(full_name)
@@ -429,11 +411,9 @@ class NunitHandler(ForeignHandler):
         time = case.get("duration") or case.get("time", "")
         seconds = parse_seconds(time) if time else NO_SECONDS
         self._failures += outcome == FAILED
-        failure_type = failure_word(self.text) if outcome == FAILED else ""
         outermost = next((suite.attributes for suite in self._suites if suite.attributes), {})
         assembly = assembly_of(outermost.get("fullname") or outermost.get("name", ""))
-        text = self.text if failure_type else ""
-        self.collector.add(group, name, outcome, seconds, failure_type, suite=assembly, text=text)
+        self.collector.add(group, name, outcome, seconds, suite=assembly, text=self.text)
 
     def _finish_suite(self, suite: _NunitSuite) -> None:
         """Add one failed test for a suite that failed although none of its tests did, as in its teardown."""
@@ -565,7 +545,6 @@ class BoostHandler(ForeignHandler):
     def __init__(self, tokenizer: Tokenizer, collector: CaseCollector, signature: Signature) -> None:
         super().__init__(tokenizer, collector, signature)
         self._suites: list[str] = []
-        self._case: dict[str, str] | None = None
         self._failure = ""  # the element of the first failure of the open case
         self._failure_text = self._microseconds = ""
 
@@ -608,21 +587,17 @@ class BoostHandler(ForeignHandler):
             self._failure = ""
 
     def _add_case(self, case: dict[str, str]) -> None:
-        outcome = self.RESULTS.get(case.get("result", "")) if "result" in case else PASSED
+        outcome = self.collector.outcome_of(case.get("result", "passed"), self.RESULTS, "a test with the result")
         if outcome is None:
-            self.collector.drop(f"a test with the result {case['result'][:40]!r}")
             return
         if self._failure:
             outcome = FAILED
         elif case.get("skipped") == "yes":
             outcome = SKIPPED
-        failure_type = failure_word(self._failure_text) if self._failure else ""
         seconds = parse_seconds(self._microseconds) / 1e6 if self._microseconds else NO_SECONDS
         group, line = "/".join(self._suites[-MAX_SUITES:]), parse_integer(case.get("line", ""))
-        text = self._failure_text if failure_type else ""
-        self.collector.add(
-            group, case.get("name", ""), outcome, seconds, failure_type, case.get("file", ""), line, text=text
-        )
+        name, file = case.get("name", ""), case.get("file", "")
+        self.collector.add(group, name, outcome, seconds, file=file, line=line, text=self._failure_text)
 
 
 class QtHandler(ForeignHandler):
@@ -689,11 +664,9 @@ class QtHandler(ForeignHandler):
 
     def _finish_function(self) -> None:
         for tag, (outcome, description, (file, line)) in self._results.items():
-            failure_type = failure_word(description) if outcome == FAILED else ""
             seconds = self._seconds if len(self._results) == 1 else NO_SECONDS
             name = f"{self._function}({tag})" if tag else self._function
-            text = description if failure_type else ""
-            self.collector.add(self._class, name, outcome, seconds, failure_type, file, line, text=text)
+            self.collector.add(self._class, name, outcome, seconds, file=file, line=line, text=description)
         self._function = ""
 
 
@@ -709,7 +682,6 @@ class AllureHandler(ForeignHandler):
     def __init__(self, tokenizer: Tokenizer, collector: CaseCollector, signature: Signature) -> None:
         super().__init__(tokenizer, collector, signature)
         self._suite = self._name = self._message = ""
-        self._case: dict[str, str] | None = None
         self._parameters: list[str] = []
         self._nested = 0  # open steps and attachments, which have names, too
 
@@ -740,21 +712,13 @@ class AllureHandler(ForeignHandler):
                 self._add_case(self._case)
                 self._case = None
 
-    def finish(self) -> None:
-        """Note the case that was open when the document stopped."""
-        if self._case is not None:
-            self.note_open_case()
-
     def _add_case(self, case: dict[str, str]) -> None:
-        outcome = self.OUTCOMES.get(case.get("status", ""))
+        outcome = self.collector.outcome_of(case.get("status", ""), self.OUTCOMES, "a test with the status")
         if outcome is None:
-            self.collector.drop(f"a test with the status {case.get('status', '')[:40]!r}")
             return
         start, stop = case.get("start", ""), case.get("stop", "")  # milliseconds since the epoch
         is_timed = MILLISECONDS.fullmatch(start) and MILLISECONDS.fullmatch(stop)
         seconds = max(0, int(stop) - int(start)) / 1000 if is_timed else NO_SECONDS
         missing = [value for value in self._parameters if value and value not in self._name]
         name = f"{self._name}({', '.join(missing)})" if missing else self._name
-        failure_type = failure_word(self._message) if outcome == FAILED else ""
-        text = self._message if failure_type else ""
-        self.collector.add(self._suite, name, outcome, seconds, failure_type, text=text)
+        self.collector.add(self._suite, name, outcome, seconds, text=self._message)

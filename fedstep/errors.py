@@ -14,6 +14,14 @@ FedstepError
 └── MissingExtra          6  an optional part of fedstep is not installed
 """
 
+import zlib
+
+# What decoding raises for content that is cut, damaged or written by somebody else.
+MALFORMED = (
+    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError, RecursionError),
+    zlib.error,
+)
+
 
 class FedstepError(Exception):
     """An expected failure. `str(error)` names the culprit, `error.remedy` says what to do about it."""

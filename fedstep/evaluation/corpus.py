@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from fedstep.errors import InputError
+from fedstep.errors import MALFORMED, InputError
 from fedstep.history.records import Example
 from fedstep.history.summary import PastBuild, PlannedBuild
 from fedstep.ingest.ci import parse_time
@@ -236,7 +236,7 @@ def _result(row: Mapping[str, str | None], source: str) -> Result | Dropped:
         if isinstance(started, Unavailable):
             raise ValueError(f"started_at {started.reason}")
         return Result(build, started, TestRun(test, OUTCOMES[row["outcome"] or ""], _seconds(row["seconds"] or "")))
-    except (ValueError, KeyError) as error:
+    except MALFORMED as error:
         return Dropped(source, f"{type(error).__name__}: {error}")
 
 
@@ -311,7 +311,7 @@ def iter_builds(path: Path) -> Iterator[PastBuild | Dropped]:
         try:
             clock += _number(row, "seconds_since_previous", 0.0) or 0.0
             yield _build(row, clock)
-        except (ValueError, KeyError, TypeError, OverflowError) as error:
+        except MALFORMED as error:
             yield Dropped(f"{path.name}:{number}", f"{type(error).__name__}: {error}")
 
 

@@ -10,6 +10,7 @@ from heapq import heappop, heappush, merge
 from math import exp, isfinite, log
 from pathlib import Path
 
+from fedstep.errors import MALFORMED
 from fedstep.evaluation.corpus import (
     BuildStep,
     Case,
@@ -243,7 +244,7 @@ def _started(folder: Path) -> float:
     """Return when the build started, in seconds since the epoch, or 0 where that cannot be read."""
     try:
         started = parse_time(str(json.loads((folder / "build.json").read_bytes())["started_at"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, *MALFORMED):
         return 0.0
     return started if isinstance(started, float) else 0.0
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from urllib.parse import quote, urlsplit
 
-from fedstep.errors import AggregatorError, AggregatorUnreachable, UsageError
+from fedstep.errors import MALFORMED, AggregatorError, AggregatorUnreachable, UsageError
 from fedstep.federation.transport import HttpResponse, Transport, is_exposed, requests_transport
 from fedstep.federation.trust import redact_url
 
@@ -78,7 +78,7 @@ def request_job_token(aggregator: str, env: Mapping[str, str], timeout: float) -
 def _parse_token(response: HttpResponse) -> str:
     try:
         value = json.loads(response.body)["value"] if response.status == 200 else None
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except MALFORMED:
         value = None
     if not isinstance(value, str) or not value:
         raise AggregatorError(

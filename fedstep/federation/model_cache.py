@@ -4,7 +4,7 @@ import json
 import os
 from typing import NamedTuple
 
-from fedstep.errors import FedstepError
+from fedstep.errors import MALFORMED, FedstepError
 from fedstep.federation.messages import (
     LARGEST_MESSAGE,
     NO_PROMISE,
@@ -42,7 +42,7 @@ def load_model(store: ProjectStore) -> CachedModel:
         return CachedModel(
             model, str(origin.get("etag", "")), float(origin.get("fetched_at", 0)), str(origin.get("url", ""))
         )
-    except (FedstepError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+    except (FedstepError, *MALFORMED) as error:
         return CachedModel(
             load_starter_model(), warning=f"the pulled model cannot be used ({error}); the starter model answers"
         )
@@ -56,7 +56,7 @@ def load_terms(store: ProjectStore) -> tuple[str, PrivacyGuarantee]:
     try:
         promise = unpack_model(store.read("model.safetensors", LARGEST_MESSAGE) or b"").promise
         return str(json.loads(store.read("model.json") or b"{}").get("url", "")), promise
-    except (FedstepError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+    except (FedstepError, *MALFORMED):
         return "", NO_PROMISE
 
 

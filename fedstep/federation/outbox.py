@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-from fedstep.errors import AggregatorError, HistoryError, UpdateRefused, WireError
+from fedstep.errors import MALFORMED, AggregatorError, HistoryError, UpdateRefused, WireError
 from fedstep.federation.client import Receipt, push
 from fedstep.federation.messages import LARGEST_MESSAGE, hour, inflate, unpack_update, update_words
 from fedstep.federation.transport import HttpResponse, RetryPolicy, Transport
@@ -84,7 +84,7 @@ def read_audit(store: ProjectStore) -> AuditLog:
     for line in filter(None, store.read(SENT).splitlines()):
         try:
             _apply_line(json.loads(line), records)
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        except MALFORMED:
             damaged += 1
     return AuditLog(tuple(records.values()), damaged)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from fedstep.errors import AggregatorError, PrivacyBudgetExhausted, UsageError
+from fedstep.errors import MALFORMED, AggregatorError, PrivacyBudgetExhausted, UsageError
 from fedstep.federation.ci_token import ci_transport
 from fedstep.federation.client import FetchedModel, NotModified, pull
 from fedstep.federation.messages import Model, shape
@@ -121,7 +121,7 @@ def load_contributions(store: ProjectStore, url: str) -> ContributionLog:
     try:
         fields = json.loads(store.read(TURNS) or b"{}")
         log = ContributionLog(str(fields["url"]), int(fields["made"]), float(fields["last"]), bool(fields["over"]))
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+    except MALFORMED:
         return ContributionLog(url)
     return log if log.url == url else ContributionLog(url)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Set
 from contextlib import suppress
 from typing import NamedTuple
 
-from fedstep.errors import HistoryError, UsageError
+from fedstep.errors import MALFORMED, HistoryError, UsageError
 from fedstep.history.git_ref import (
     LARGEST_CACHE,
     LARGEST_RECORD,
@@ -113,7 +113,7 @@ def load_sync_state(store: ProjectStore) -> SyncState:
         fields = json.loads(store.read(TRAVEL) or b"{}")
         times = float(fields.get("fetched_at", 0)), float(fields.get("tried_at", 0))
         return SyncState(str(fields.get("commit", "")), str(fields.get("remote", "")), *times)
-    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+    except MALFORMED:
         return SyncState()
 
 

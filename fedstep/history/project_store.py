@@ -13,7 +13,7 @@ from math import inf
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar, get_args
 
-from fedstep.errors import HistoryError
+from fedstep.errors import MALFORMED, HistoryError
 from fedstep.files import LARGEST, read_bounded
 from fedstep.history.records import BuildRecord, decode_record, encode_record
 from fedstep.types import Dropped, LeftOut
@@ -328,7 +328,7 @@ class ProjectStore(NamedTuple):
         try:
             _, tests, shadow = json.loads(self.read(f"selections/{run}") or "[]")
             return LeftOut(tuple(map(str, tests)), shadow=bool(shadow))
-        except (ValueError, TypeError, RecursionError):
+        except MALFORMED:
             return None
 
     def forget_left_out(self, run: str) -> None:

@@ -11,7 +11,7 @@ from math import isfinite, isinf, isnan
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from fedstep.errors import HistoryError
+from fedstep.errors import MALFORMED, HistoryError
 from fedstep.ingest.ci import job_run
 from fedstep.types import (
     MAX_SECONDS,
@@ -170,7 +170,7 @@ def decode_record(packed: bytes) -> BuildRecord:
         if not unpacker.eof:
             raise HistoryError("the record is cut short or larger than 64 MB")
         return _record(json.loads(text))
-    except (zlib.error, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+    except MALFORMED as error:
         raise HistoryError("the record is damaged", "It is skipped; delete the file to silence this") from error
 
 

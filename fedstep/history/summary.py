@@ -12,7 +12,7 @@ from itertools import pairwise, takewhile
 from math import isfinite
 from typing import Any, NamedTuple
 
-from fedstep.errors import HistoryError
+from fedstep.errors import MALFORMED, HistoryError
 from fedstep.history.cofailures import CofailureTable, apply_failures, pack_cofailures, unpack_cofailures
 from fedstep.history.flakiness import PreviousBuilds, apply_test_runs
 from fedstep.history.project_store import SUMMARY, ProjectStore, build_name, with_types
@@ -354,16 +354,7 @@ def decode_summary(content: bytes) -> Summary:
             tuple(map(float, fields.get("first_failures", ()))),
             _unpack_tally(fields.get("selections", ())),
         )
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        IndexError,
-        OverflowError,
-        MemoryError,
-        RecursionError,
-    ) as error:
+    except MALFORMED as error:
         raise HistoryError("the summary is damaged") from error
 
 

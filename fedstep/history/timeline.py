@@ -11,7 +11,7 @@ from math import exp, isfinite, log
 from statistics import median
 from typing import Any, NamedTuple
 
-from fedstep.errors import HistoryError
+from fedstep.errors import MALFORMED, HistoryError
 from fedstep.history.flakiness import is_incident
 from fedstep.history.project_store import TIMELINE, ProjectStore, build_name, with_types
 from fedstep.history.records import BuildRecord, Forecast
@@ -310,7 +310,7 @@ def decode_timeline(content: bytes) -> Timeline:
             jobs=dict(zip(fields["jobs"]["job"], unpack_levels(fields["jobs"]), strict=True)),
             changes=tuple(changes),
         )
-    except (zlib.error, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except MALFORMED as error:
         raise HistoryError("the timeline is damaged") from error
 
 

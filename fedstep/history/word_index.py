@@ -10,7 +10,7 @@ from math import inf
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from fedstep.errors import HistoryError
+from fedstep.errors import MALFORMED, HistoryError
 from fedstep.history.project_store import WORDS, ProjectStore
 from fedstep.ingest.change_impact import file_of, own_files
 from fedstep.schema.schema import sub_words
@@ -94,7 +94,7 @@ def read_word_index(store: ProjectStore) -> WordIndex:
         if fields["format"] != FORMAT:
             return NO_WORDS
         return WordIndex(tuple(map(str, fields["tests"])), dict(fields["words"]))
-    except (HistoryError, ValueError, LookupError, TypeError, RecursionError):
+    except (HistoryError, *MALFORMED):
         return NO_WORDS
 
 

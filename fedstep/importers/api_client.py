@@ -16,7 +16,7 @@ from random import random
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 from urllib.parse import urljoin, urlsplit
 
-from fedstep.errors import InputError
+from fedstep.errors import MALFORMED, InputError
 from fedstep.history.project_store import ProjectStore, list_folder, remove
 from fedstep.types import Unavailable
 
@@ -48,7 +48,7 @@ class ResponseCache:
         try:
             fields = json.loads(zlib.decompressobj().decompress(content, 64 << 20)) if content else {}
             return CachedResponse(fields["etag"], fields["link"], fields["body"].encode()) if fields else None
-        except (zlib.error, ValueError, LookupError, TypeError, AttributeError):
+        except MALFORMED:
             return None
 
     def save(self, url: str, response: CachedResponse) -> None:

@@ -18,7 +18,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fedstep.errors import InputError
+from fedstep.errors import MALFORMED, InputError
 from fedstep.importers.base import (
     BuildFilter,
     ImportItem,
@@ -149,7 +149,7 @@ def _builds(path: Path) -> Iterator[ReadResult]:
                 clock += float(row.get("seconds_since_previous") or 0)
                 if build := _build(row, clock):
                     yield build
-            except (ValueError, KeyError, TypeError, OverflowError) as error:
+            except MALFORMED as error:
                 yield Dropped(f"{path.name}:{line}", f"cannot be read ({type(error).__name__}: {error})")
 
 

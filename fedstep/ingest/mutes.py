@@ -12,7 +12,7 @@ from datetime import date, datetime
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from fedstep.errors import FedstepError, InputError
+from fedstep.errors import MALFORMED, FedstepError, InputError
 from fedstep.files import check_regular, read_bounded
 from fedstep.ingest.test_identity import earlier_ids
 from fedstep.types import TimeChange
@@ -220,7 +220,7 @@ def read_acknowledgements(root: str) -> tuple[Acknowledgement, ...]:
         return ()
     except OSError as error:
         raise InputError(f"{ACKS_FILE} cannot be read: {error.strerror}") from error
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except MALFORMED as error:
         remedy = 'Write [[ack]] with subject = "..." and on = "2030-12-31", or run fedstep ack'
         raise InputError(f"{ACKS_FILE} is no list of [[ack]] tables: {error}", remedy) from error
 

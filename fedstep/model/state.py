@@ -4,13 +4,12 @@ The correction is small and read by every prediction; the backlog is larger and 
 """
 
 import json
-import zlib
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from fedstep.errors import HistoryError
+from fedstep.errors import MALFORMED, HistoryError
 from fedstep.history.records import Example, pack_examples, unpack_examples
 from fedstep.model.experts import START, LogWeights
 from fedstep.model.labels import LabelledExample
@@ -69,7 +68,7 @@ def decode_local_model(content: bytes) -> tuple[LocalModel, str]:
             raise ValueError("a weight is not positive")
         experts = {stream: _log_weights(one) for stream, one in fields["experts"].items()}
         return LocalModel(local, platt, trackers, scores, experts), fields["generation"]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except MALFORMED as error:
         raise HistoryError("the local model is damaged") from error
 
 
@@ -99,7 +98,7 @@ def decode_queue(content: bytes) -> tuple[ExampleQueue, str]:
         waiting = {task: _unpack_labelled(rows) for task, rows in fields["waiting"].items()}
         recent = {task: _unpack_labelled(rows) for task, rows in fields["recent"].items()}
         return ExampleQueue(pending, waiting, recent), fields["generation"]
-    except (zlib.error, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+    except MALFORMED as error:
         raise HistoryError("the backlog of rows is damaged") from error
 
 
@@ -109,7 +108,7 @@ def count_outdated(content: bytes) -> int:
         fields = json.loads(content)
         outdated = fields["schema"] != schema().digest
         return sum(len(rows["labels"]) for rows in fields["waiting"].values()) if outdated else 0
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except MALFORMED:
         return 0
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from fedstep import __version__
-from fedstep.errors import HistoryError
+from fedstep.errors import MALFORMED, HistoryError
 from fedstep.federation.model_cache import CachedModel
 from fedstep.history.project_store import CORRECTION, MODEL, OUTLOOK, ProjectStore, with_types
 from fedstep.history.summary import Summary, load_summary, pack_builds, plan_build, unpack_builds, usual_stream
@@ -99,7 +99,7 @@ def load_prediction(store: ProjectStore, cached: CachedModel, predictor: Predict
             summary = Summary(count=int(fields["count"]), builds=unpack_builds(fields["builds"]))
             flakiest, suspects = (tuple(map(_unpack_risk, fields[name])) for name in ("flakiest", "suspects"))
             return CachedPrediction(summary, int(fields["tests_known"]), flakiest, suspects)
-    except (HistoryError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
+    except (HistoryError, *MALFORMED):
         pass  # damaged: computed here, and written again by the next `train`
     return compute_prediction(store, predictor)
 

@@ -5,7 +5,6 @@ test's name and of a plan: one machine makes the plan from its history, and the 
 Without a plan the names alone decide.
 """
 
-import binascii
 import json
 import zlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -15,7 +14,7 @@ from heapq import heapify, heapreplace
 from math import isfinite
 from typing import NamedTuple
 
-from fedstep.errors import UsageError
+from fedstep.errors import MALFORMED, UsageError
 from fedstep.history.summary import PastBuild
 from fedstep.ingest.change_impact import file_of, group_of
 from fedstep.types import LeftOut, Unavailable
@@ -99,7 +98,7 @@ def decode_plan(text: str) -> ShardPlan:
         if any(not 1 <= shard <= plan.total for shard in places.values()):
             raise ValueError("a shard that the plan does not have")
         return plan
-    except (ValueError, LookupError, TypeError, AttributeError, binascii.Error, zlib.error, RecursionError) as error:
+    except MALFORMED as error:
         remedy = "Hand on what `fedstep shard --total N` printed, unchanged"
         raise UsageError("the plan cannot be read, so no test was chosen", remedy) from error
 

@@ -21,7 +21,7 @@ from math import ceil, sqrt
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
-from fedstep.errors import SchemaMismatch, WireError
+from fedstep.errors import MALFORMED, SchemaMismatch, WireError
 from fedstep.federation.messages import (
     LARGEST_MESSAGE,
     LOUDEST,
@@ -160,7 +160,7 @@ def _read(body: bytes, wanted: str, patterns: Mapping[str, str]) -> tuple[Mappin
         header = json.loads(body[8 : 8 + length].decode("ascii"))
         words = dict(header.pop("__metadata__"))
         lengths = {name: int(entry["shape"][0]) for name, entry in header.items()}
-    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
+    except MALFORMED as error:
         raise WireError("the header of the message cannot be read", REMEDY) from error
     if words.pop("format", "") != wanted:
         raise WireError(f"the message is not of the format {wanted}", REMEDY)

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Subquery, delete, func, insert, select, updat
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fedstep.errors import AggregatorError, WireError
+from fedstep.errors import MALFORMED, AggregatorError, WireError
 from fedstep.federation.messages import NOISE, little_endian_bytes, shape
 from fedstep.federation.secagg.shares import (
     LEVELS,
@@ -395,7 +395,7 @@ def _newest_round(heard: Heard) -> int:
     """Return the helper's last round in its refusal; -1 without one. Raise AggregatorError for an impossible one."""
     try:
         newest = int(str(json.loads(heard.body)["newest"])[:18])
-    except (ValueError, TypeError, LookupError, RecursionError):
+    except MALFORMED:
         return -1
     if newest > LATEST_HEARD:
         text = f"the helper named {newest} as its last round, which is impossible: the limit is {LATEST_HEARD}"

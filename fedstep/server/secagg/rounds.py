@@ -16,7 +16,7 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from fedstep.errors import UsageError, WireError
+from fedstep.errors import MALFORMED, UsageError, WireError
 from fedstep.federation.secagg.shares import LEVELS, MAX_SUMMED, MAX_WEIGHT, derive_pad
 from fedstep.federation.trust import split_address
 from fedstep.server.aggregation.vectors import norm, staleness_weight
@@ -94,7 +94,7 @@ def unpack_proposal(body: bytes) -> Proposal:
         parts = tuple(RoundPart(task_of(p), p["trial"], p["pairs"]) for p in found["parts"])
         proposal = Proposal(found["round"], found["schema"], parts)
         _check(proposal)
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+    except MALFORMED as error:
         raise WireError("the proposal cannot be read", REMEDY) from error
     return proposal
 
@@ -121,7 +121,7 @@ def unpack_reply(body: bytes, proposal: Proposal, sizes: Mapping[str, int]) -> R
         parts = tuple(_parse_mask_sum(entry, asked, sizes) for entry in found["parts"])
         if found["round"] != proposal.number or len({part.task for part in parts}) < len(parts):
             raise ValueError("another round, or a task twice")
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+    except MALFORMED as error:
         raise WireError("the helper's answer is none to this proposal", REMEDY) from error
     return RoundReply(proposal.number, parts)
 

@@ -170,7 +170,7 @@ def reports(files: tuple[str, ...], junit: tuple[str, ...], output_format: str, 
     """
     from fedstep.ingest.git_process import repository_root
     from fedstep.ingest.junit import combine_files, expand, summarize
-    from fedstep.report.text_tables import ReportSurvey, survey_json, survey_markdown, survey_text
+    from fedstep.report.survey import ReportSurvey, survey_json, survey_markdown, survey_text
 
     globs = files or junit
     if not globs:

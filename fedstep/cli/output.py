@@ -50,7 +50,7 @@ def render(report: Report, output_format: str, host: "CodeHost | None" = None) -
 def echo_diagnosis(diagnosis: Diagnosis, as_json: bool) -> None:
     """Print the result of `doctor` or `status`."""
     from fedstep.report.json import diagnosis_json
-    from fedstep.report.text_tables import diagnosis_text
+    from fedstep.report.text import diagnosis_text
 
     echo_result(diagnosis_json(diagnosis) if as_json else diagnosis_text(diagnosis))
 

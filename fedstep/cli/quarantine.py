@@ -119,7 +119,8 @@ def suggest(history: str, part: str, as_json: bool) -> int:
     """
     from fedstep.history.summary import load_summary
     from fedstep.pipeline.triage import suggest_quarantine
-    from fedstep.report.text_tables import suggestions_json, suggestions_text
+    from fedstep.report.json import suggestions_json
+    from fedstep.report.text import suggestions_text
 
     project = fedstep.Project.discover(history=history, part=part)
     context = project.context()

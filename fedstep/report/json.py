@@ -1,7 +1,7 @@
 """Findings as JSON for other programs: stable keys in snake_case, ASCII only, null for what is not known."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from math import isfinite, isnan
 
@@ -445,3 +445,9 @@ def diagnosis_json(diagnosis: Diagnosis) -> str:
             "checks": [check._asdict() for check in diagnosis.checks],
         }
     )
+
+
+def suggestions_json(suggestions: Sequence[tuple[str, str, str]]) -> str:
+    """Return one JSON object; lines end with a newline."""
+    named = [dict(zip(("action", "test", "evidence"), one, strict=True)) for one in suggestions]
+    return encode_object({"suggestions": named})

@@ -7,9 +7,13 @@ texts: stdout is the result, `units.warning_text` is for stderr.
 from collections.abc import Iterable, Iterator, Sequence
 
 from fedstep.report import wording
-from fedstep.report.units import columns, percent, shorten, spread, visible
+from fedstep.report.units import columns, count, percent, shorten, spread, visible
 from fedstep.results import (
+    PROBLEM,
+    WARNING,
     BuildVerdict,
+    Diagnosis,
+    DiagnosticCheck,
     FailureGroup,
     FailureVerdict,
     FeatureContribution,
@@ -325,3 +329,33 @@ def _footer(model: ModelUsed, status: str, basis: str = "") -> Iterator[str]:
 
 def _finished(lines: Iterable[str]) -> str:
     return "".join(f"{line}\n" for line in lines)
+
+
+CHECK_NAME, CHECK_TEXT = 9, 23  # columns at which a check's name begins, and what it says
+
+
+def diagnosis_text(diagnosis: Diagnosis) -> str:
+    """Return the diagnosis as text; lines end with a newline."""
+    lines = (line for check in diagnosis.checks for line in _check(check))
+    return join_lines((*lines, "", _sum(diagnosis)))
+
+
+def _check(check: DiagnosticCheck) -> Iterator[str]:
+    first, *rest = wrap(visible(check.says, 600), CHECK_TEXT) or ("",)
+    yield f"{check.state:<{CHECK_NAME}}{check.name:<{CHECK_TEXT - CHECK_NAME}}{first[CHECK_TEXT:]}"
+    yield from rest
+    if check.fix:
+        yield from wrap(f"-> {visible(check.fix, 600)}", CHECK_TEXT)
+
+
+def _sum(diagnosis: Diagnosis) -> str:
+    problems, warnings = diagnosis.count_in(PROBLEM), diagnosis.count_in(WARNING)
+    if not problems and not warnings:
+        return "Nothing needs fixing."
+    return f"{count(problems, 'problem')}, {count(warnings, 'warning')}."
+
+
+def suggestions_text(suggestions: Sequence[tuple[str, str, str]]) -> str:
+    """Return one suggestion on two lines: what to do with which test, and why; lines end with a newline."""
+    lines = (f"{action:<11} {visible(test, 1000)}\n{'':12}{evidence}\n" for action, test, evidence in suggestions)
+    return "".join(lines) or "nothing to quarantine, and nothing to release\n"

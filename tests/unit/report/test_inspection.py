@@ -18,7 +18,7 @@ from fedstep.report.inspection import (
     record_text,
 )
 from fedstep.report.json import diagnosis_json, inspection_json, record_json
-from fedstep.report.text_tables import diagnosis_text
+from fedstep.report.text import diagnosis_text
 from fedstep.report.units import columns
 from fedstep.results import OK, PROBLEM, WARNING, Diagnosis, DiagnosticCheck
 from fedstep.types import Dropped, Unavailable

@@ -34,10 +34,10 @@ from fedstep.report import (
     markdown,
     project_page,
     text,
-    text_tables,
     units,
 )
 from fedstep.report import json as as_json
+from fedstep.report import survey as report_survey
 from fedstep.report.digest import Digest, make_digest
 from fedstep.report.html import explanation_html
 from fedstep.report.project_page import NOT_REPLAYED, Insights
@@ -132,9 +132,9 @@ def digest_of(name: str) -> Digest:
     return make_digest(replace(page, flaky=page.flaky * 6, changes=page.changes * 12), 1.0)
 
 
-def survey(name: str) -> text_tables.ReportSurvey:
+def survey(name: str) -> report_survey.ReportSurvey:
     lost = (Dropped(name, name), Dropped(name, name, kept=True))
-    return text_tables.ReportSurvey((FileReading(name, "pytest", 1, (), lost),), ())
+    return report_survey.ReportSurvey((FileReading(name, "pytest", 1, (), lost),), ())
 
 
 def suggested(name: str) -> tuple[tuple[str, str, str], ...]:
@@ -198,11 +198,11 @@ SINKS: dict[str, tuple[str, Render]] = {
     "explanation.explanation_text": ("terminal", of(explanation.explanation_text, test_explanation.explained)),
     "inspection.inspection_text": ("terminal", of(inspection.inspection_text, test_inspection.inspection)),
     "inspection.record_text": ("terminal", of(inspection.record_text, test_inspection.record)),
-    "text_tables.diagnosis_text": ("terminal", of(text_tables.diagnosis_text, test_inspection.diagnosis)),
-    "text_tables.survey_text": ("terminal", of(text_tables.survey_text, survey)),
-    "text_tables.suggestions_text": (
+    "text.diagnosis_text": ("terminal", of(text.diagnosis_text, test_inspection.diagnosis)),
+    "survey.survey_text": ("terminal", of(report_survey.survey_text, survey)),
+    "text.suggestions_text": (
         "terminal",
-        lambda name, _: text_tables.suggestions_text(suggested(name)),
+        lambda name, _: text.suggestions_text(suggested(name)),
     ),
     "digest.digest_text": ("terminal", of(digest.digest_text, digest_of)),
     "project_page.summarize_page": ("terminal", of(project_page.summarize_page, insights)),
@@ -219,7 +219,7 @@ SINKS: dict[str, tuple[str, Render]] = {
         "markdown",
         lambda name, _: markdown.comment_markdown(triage_of(name), markdown.mark("0123"), name, "https://ci.example/1"),
     ),
-    "text_tables.survey_markdown": ("markdown", of(text_tables.survey_markdown, survey)),
+    "survey.survey_markdown": ("markdown", of(report_survey.survey_markdown, survey)),
     "digest.digest_markdown": ("markdown", of(digest.digest_markdown, digest_of)),
     "digest.digest_slack": ("slack", of(digest.digest_slack, digest_of)),
     "project_page.project_html": ("html", of(project_page.project_html, insights)),
@@ -234,8 +234,8 @@ SINKS: dict[str, tuple[str, Render]] = {
     "json.record_json": ("json", of(as_json.record_json, test_inspection.record)),
     "json.explanation_json": ("json", of(as_json.explanation_json, test_explanation.explained)),
     "json.diagnosis_json": ("json", of(as_json.diagnosis_json, test_inspection.diagnosis)),
-    "text_tables.survey_json": ("json", of(text_tables.survey_json, survey)),
-    "text_tables.suggestions_json": ("json", lambda name, _: text_tables.suggestions_json(suggested(name))),
+    "survey.survey_json": ("json", of(report_survey.survey_json, survey)),
+    "json.suggestions_json": ("json", lambda name, _: as_json.suggestions_json(suggested(name))),
     "ci_outputs.code_quality": ("json", of(ci_outputs.code_quality, failures_of)),
     "mcp.quote_answer": ("agent", lambda name, _: json.dumps(answer(name))),
     "ci_outputs.failure_annotations": ("github-log", of(ci_outputs.failure_annotations, failures_of)),

@@ -1,4 +1,4 @@
-"""Render diagnoses and report files as tables: what was read, repaired and refused, and why."""
+"""Render what was read, repaired and refused in report files, and why: `fedstep reports`."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,32 +12,7 @@ from fedstep.report.markdown import code, more, table
 from fedstep.report.markdown import page as markdown_page
 from fedstep.report.text import WIDTH, join_lines, pad, wrap
 from fedstep.report.units import columns, count, shorten, span, visible
-from fedstep.results import PROBLEM, WARNING, Diagnosis, DiagnosticCheck
 from fedstep.types import Dropped, Outcome, TestRun, Unavailable
-
-NAME, TEXT = 9, 23  # columns at which a check's name begins, and what it says
-
-
-def diagnosis_text(diagnosis: Diagnosis) -> str:
-    """Return the diagnosis as text; lines end with a newline."""
-    lines = (line for check in diagnosis.checks for line in _check(check))
-    return join_lines((*lines, "", _sum(diagnosis)))
-
-
-def _check(check: DiagnosticCheck) -> Iterator[str]:
-    first, *rest = wrap(visible(check.says, 600), TEXT) or ("",)
-    yield f"{check.state:<{NAME}}{check.name:<{TEXT - NAME}}{first[TEXT:]}"
-    yield from rest
-    if check.fix:
-        yield from wrap(f"-> {visible(check.fix, 600)}", TEXT)
-
-
-def _sum(diagnosis: Diagnosis) -> str:
-    problems, warnings = diagnosis.count_in(PROBLEM), diagnosis.count_in(WARNING)
-    if not problems and not warnings:
-        return "Nothing needs fixing."
-    return f"{count(problems, 'problem')}, {count(warnings, 'warning')}."
-
 
 HEADS = ("File", "Dialect", "Tests", "Pass", "Fail", "Skip", "Flaky", "Time", "Repaired", "Refused")
 MOST_LINES = 50  # of repairs or refusals in text; JSON has all
@@ -170,15 +145,3 @@ def _json_file(file: FileReading) -> dict[str, object]:
 
 def _json_counts(counts: _Counts) -> dict[str, object]:
     return {**counts._asdict(), "seconds": round(counts.seconds, 3)}
-
-
-def suggestions_text(suggestions: Sequence[tuple[str, str, str]]) -> str:
-    """Return one suggestion on two lines: what to do with which test, and why; lines end with a newline."""
-    lines = (f"{action:<11} {visible(test, 1000)}\n{'':12}{evidence}\n" for action, test, evidence in suggestions)
-    return "".join(lines) or "nothing to quarantine, and nothing to release\n"
-
-
-def suggestions_json(suggestions: Sequence[tuple[str, str, str]]) -> str:
-    """Return one JSON object; lines end with a newline."""
-    named = [dict(zip(("action", "test", "evidence"), one, strict=True)) for one in suggestions]
-    return encode_object({"suggestions": named})

@@ -12,11 +12,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from fedstep.errors import SchemaMismatch, WireError
 from fedstep.federation.messages import SchemaShape, Update, Vector, check_update, unpack_update
 from fedstep.server.auth import RequestGuard
-from fedstep.server.http_messages import HttpProblem, asks_only, header, note, on_problem, plain_body
+from fedstep.server.http_messages import HttpProblem, asks_only, header, note, on_disk, on_problem, plain_body
 from fedstep.server.metrics import Metrics
 from fedstep.server.settings import Limits
 from fedstep.server.storage.update_repository import UpdateOffer, UpdateRejected
-from fedstep.server.writer import Writer, on_disk
+from fedstep.server.writer import Writer
 
 PATH = "/v1/updates"
 AT_BOUND = 0.999  # of the bound: a client that clips ends there, up to the rounding of float32

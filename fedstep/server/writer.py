@@ -5,13 +5,12 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeAlias, TypeVar
 
 from fedstep.server.aggregation.inputs import CurrentModels
-from fedstep.server.http_messages import HttpProblem
 from fedstep.server.mode import BufferPolicy, BufferStatus, is_due, updates_needed
 from fedstep.server.storage.engine import StoreReplaced
 from fedstep.server.storage.store import Step, Store
@@ -184,18 +183,6 @@ class Writer:
         """Count the buffer. Both threads do: where they count at once, the next tick corrects the number."""
         self._pending, self._new_updates = self._store.pending(), 0
         return self._pending
-
-
-async def on_disk(work: Awaitable[T]) -> T:
-    """Return what the writer did. Raise HttpProblem, status 503, where it cannot now."""
-    try:
-        return await work
-    except QueueFull as error:
-        raise HttpProblem(503, "busy", "Too many updates at once. Send it again later.", retry_after=2) from error
-    except Exception as error:
-        raise HttpProblem(
-            503, "store", "The store does not take updates now. Send it again later.", retry_after=10
-        ) from error
 
 
 async def _run_in(executor: Executor, work: Callable[[], T]) -> T:

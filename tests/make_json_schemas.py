@@ -4,11 +4,13 @@ A key is required if every output has it. New keys may come; a key that is there
 """
 
 import json
+import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from tests.helpers.prefork import run_forked
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference" / "json"
 PASSED = (
@@ -106,8 +108,7 @@ def _collect(place: Path, found: dict[str, list[object]]) -> None:
 
 
 def _run(place: Path, *arguments: str) -> str:
-    command = [sys.executable, "-m", "fedstep", *arguments]
-    return subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=120).stdout
+    return run_forked(arguments, place, os.environ, 120.0).out
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.cli import Checkout, aggregator, bare_env, forty_tests, junit, new_checkout, template
+from tests.helpers.prefork import POOR
 
 RECORDED = 12
 
@@ -95,10 +96,10 @@ def bare(tmp_path: Path, learned_history: Path) -> Checkout:
     return Checkout(root, bare_env(tmp_path / "home"))
 
 
-@pytest.fixture
-def without_sklearn(tmp_path: Path) -> Callable[[Checkout], Checkout]:
+@pytest.fixture(scope="session")
+def without_sklearn(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Checkout], Checkout]:
     """The same checkout on a machine where scikit-learn is not installed."""
-    stub = tmp_path / "stub"
+    stub = tmp_path_factory.mktemp("stub") / POOR
     (stub / "sklearn").mkdir(parents=True)
     (stub / "sklearn" / "__init__.py").write_text("raise ImportError('not here', name='sklearn')\n")
     return lambda place: place.with_env(PYTHONPATH=str(stub))

@@ -1,5 +1,6 @@
 """The page of a project as the command writes and serves it: complete, offline, and safe from names of tests."""
 
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.lifetime import bound
+from tests.helpers.prefork import run_forked
 from tests.helpers.project_history import FLAKY, HOSTILE, SLOW, write_history
 
 VOID = {"meta", "link", "br", "wbr", "input", "img"}
@@ -25,8 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "fedstep", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.CompletedProcess(arguments, *run_forked(arguments, folder, os.environ, 120.0))
 
 
 class Elements(HTMLParser):

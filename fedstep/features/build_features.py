@@ -61,6 +61,14 @@ def finished_builds(past: Sequence[PastBuild], now: PlannedBuild) -> list[PastBu
     return list(islice(newest, WINDOW))[::-1]
 
 
+def builds_of_other_cells(past: Sequence[PastBuild], now: PlannedBuild) -> list[PastBuild]:
+    """Return what `finished_builds` does, of all matrix cells of the job that are timed as `now` will be."""
+    (job, _, _), (_, _, source), start = now.stream.partition("|"), now.stream.rpartition("|"), now.started_at
+    first, last = f"{job}|", f"|{source}"
+    alike = (one for one in reversed(past) if one.stream.startswith(first) and one.stream.endswith(last))
+    return list(islice((build for build in alike if build.finished_at <= start), WINDOW))[::-1]
+
+
 def quantiles(values: Sequence[float], weights: Sequence[float], shares: Iterable[float]) -> list[float]:
     """Return weighted quantiles of ascending values, each at the middle of its weight, with linear interpolation.
 
@@ -266,9 +274,12 @@ class Estimate(NamedTuple):
 def duration_features(past: Sequence[PastBuild], now: PlannedBuild) -> tuple[Estimate, Raw] | Unavailable:
     """Return the stream's running estimate and the raw values of the task `build-duration`.
 
-    The target of a row is `estimate.departure(seconds)`. Unavailable without a finished, timed build of the stream.
+    The target of a row is `estimate.departure(seconds)`. The first build of a matrix cell is estimated by the other
+    cells. Unavailable without a finished, timed build of the job.
     """
-    known = [build for build in finished_builds(past, now) if isfinite(build.seconds) and build.seconds > 0]
+    known = _timed(finished_builds(past, now))
+    own = len(known)
+    known = known or _timed(builds_of_other_cells(past, now))
     if not known:
         return NO_BUILD
     running = running_builds(known, past, now)
@@ -290,7 +301,7 @@ def duration_features(past: Sequence[PastBuild], now: PlannedBuild) -> tuple[Est
         order = sorted(range(len(after)), key=after.__getitem__)
         moved = _distribution([after[place] for place in order], [close.base[place] for place in order])
         spread = min(spread, moved.spread)  # that of two levels together would say nothing
-    spread = max(spread, UNSEEN_SPREAD / len(known))
+    spread = max(spread, UNSEEN_SPREAD / max(own, 1))
     levels = {"low": shape.low, "high": shape.high, **_plain_levels(known, times, now.branch)}
     if change and moved:
         levels["moved"] = moved.center
@@ -299,7 +310,11 @@ def duration_features(past: Sequence[PastBuild], now: PlannedBuild) -> tuple[Est
         levels[name] = center if weights is close.base else quantile(ascending, weighted(weights), 0.5)
     departures = {name: compress((value - center) / spread) for name, value in levels.items()}
     raw: dict[str, float | None] = {**dict.fromkeys((*PLAIN_LEVELS, "moved")), **departures}
-    return Estimate(exp(center), spread, len(known)), raw
+    return Estimate(exp(center), spread, own), raw
+
+
+def _timed(builds: Iterable[PastBuild]) -> list[PastBuild]:
+    return [build for build in builds if isfinite(build.seconds) and build.seconds > 0]
 
 
 class _Distribution(NamedTuple):
@@ -395,7 +410,7 @@ def jenkins_estimate(past: Sequence[PastBuild], now: PlannedBuild) -> float | Un
 
     The mean of the three most recent finished builds at UNSTABLE or better, filled from the most recent at FAILURE.
     """
-    known = [build for build in finished_builds(past, now) if isfinite(build.seconds) and build.seconds > 0]
+    known = _timed(finished_builds(past, now))
     good = [build.seconds for build in known if build.outcome in ("passed", "unstable")]
     failed = [build.seconds for build in known if build.outcome == "failed"]
     chosen = (good[::-1] + failed[::-1])[:JENKINS_BUILDS]

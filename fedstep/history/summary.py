@@ -137,15 +137,12 @@ def stream_name(ci: CiRun, source: str, builds: Sequence[PastBuild] = ()) -> str
 
     Earlier versions named it without the workflow. A stream of `builds` with such a name goes on, for one workflow.
     """
-    job = "|".join((ci.job, ci.cell, ""))
-    if not ci.workflow:
-        return job + source
-    own = f"{ci.workflow}/{job}"
-    if not any(build.stream.startswith(own) for build in builds):
-        earlier = [build for build in builds if build.stream.startswith(job)]
+    job = f"{ci.workflow}/{ci.job}" if ci.workflow else ci.job
+    if ci.workflow and not any(build.stream.startswith(f"{job}|") for build in builds):
+        earlier = [build for build in builds if build.stream.startswith(f"{ci.job}|")]
         if earlier and _continues(earlier, ci):
-            return job + source
-    return own + source
+            job = ci.job
+    return "|".join((job, ci.cell, source))
 
 
 def _continues(earlier: Sequence[PastBuild], ci: CiRun) -> bool:
@@ -166,6 +163,8 @@ def _continues(earlier: Sequence[PastBuild], ci: CiRun) -> bool:
 def usual_stream(builds: Sequence[PastBuild], ci: CiRun) -> str:
     """Return the stream to predict: this job's newest, else (locally) the most frequent of the last 50 builds.
 
+    The first build of a matrix cell will be timed as the other cells are.
+
     A build without times, as of modules that could not be imported, is of a stream of its own: it is taken last.
     """
     own = stream_name(ci, "", builds)
@@ -173,7 +172,8 @@ def usual_stream(builds: Sequence[PastBuild], ci: CiRun) -> str:
     if ours:
         return next((stream for stream in reversed(ours) if not stream.endswith("|")), ours[-1])
     if ci.vendor != "local":
-        return own
+        job, cells = own.partition("|")[0], [build.stream for build in reversed(builds) if build.stream[-1:] != "|"]
+        return next((own + one.rpartition("|")[2] for one in cells if one.startswith(f"{job}|")), own)
     lately = [build.stream for build in builds[-50:]]
     of_job = [stream for stream in lately if ci.job and f"/{own}" in stream]  # of any workflow
     return next((stream for stream, _ in Counter(of_job or lately).most_common(1)), own)

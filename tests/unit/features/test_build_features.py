@@ -264,6 +264,16 @@ class TestDuration:
         assert estimate.seconds == pytest.approx(120.0)
         assert estimate.spread == 0.5
 
+    def test_a_new_matrix_cell_is_estimated_by_the_others(self) -> None:
+        """Of forty cells one is added: as wide an interval as after one build, not nothing."""
+        cells = [past_build(1 + n, stream=f"CI/test|py3.{n}|mark", seconds=600.0 + n) for n in range(5, 13)]
+        others = [past_build(1, stream="CI/lint||mark", seconds=9.0), past_build(1, stream="CI/test|x|tests")]
+        estimate, _ = _known([*cells, *others], planned(stream="CI/test|py3.13|mark"))
+        assert estimate.seconds == pytest.approx(608.0, abs=4.0)
+        assert (estimate.spread, estimate.builds) == (0.5, 0)
+        own = past_build(1, stream="CI/test|py3.13|mark", seconds=300.0)
+        assert _known([*cells, own], planned(stream="CI/test|py3.13|mark"))[0].seconds == pytest.approx(300.0)
+
     def test_a_build_still_running_is_not_known(self) -> None:
         assert finished_builds([past_build(1, seconds=7200.0)], planned()) == []
 

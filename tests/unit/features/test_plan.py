@@ -83,6 +83,10 @@ class TestStreams:
         """Azure and TeamCity do not number the runs of a pipeline one by one."""
         assert stream_name(CI._replace(workflow="Shop"), "mark", [past("unit|py=3.11|mark")]) == "unit|py=3.11|mark"
 
+    def test_a_new_cell_is_timed_as_the_others_are(self) -> None:
+        builds = [past("unit|py=3.10|mark"), past("unit|py=3.12|github"), past("unit|py=3.12|"), past("e2e||tests")]
+        assert usual_stream(builds, CI) == "unit|py=3.11|github"
+
     def test_a_laptop_finds_the_job_of_any_workflow(self) -> None:
         builds = [past("CI/unit||mark"), past("CI/lint||mark"), past("CI/lint||mark"), past("Nightly/unit||mark")]
         laptop = CiRun(vendor="local")
@@ -95,5 +99,5 @@ class TestStreams:
         """A laptop expects the most frequent stream, and a new job its own."""
         builds = [past("unit||mark"), past("unit||mark"), past("e2e||mark")]
         assert usual_stream(builds, CiRun(vendor="local")) == "unit||mark"
-        assert usual_stream(builds, CI) == "unit|py=3.11|"
+        assert usual_stream(builds, CI._replace(job="new")) == "new|py=3.11|"
         assert usual_stream([], CiRun(vendor="local")) == "||"

@@ -43,7 +43,7 @@ class Case(NamedTuple):
     row: Example
     truth: float = nan
     guesses: Mapping[str, float] = MappingProxyType({})  # of simple predictors: seconds or a chance
-    estimate: tuple[float, float] = (0.0, 0.0)  # of a duration: the running estimate in seconds, and its spread
+    estimate: tuple[float, float, int, float, float] = (0.0, 0.0, 0, 0.0, 0.0)  # of a duration: an `Estimate`
     scored: bool = True
 
 

@@ -67,7 +67,7 @@ def build_steps(builds: Iterable[PastBuild], task: str) -> Iterator[BuildStep]:
         if not isinstance(case, Unavailable):
             labels[number] = case.row.target
             if task == "build-duration":
-                build = build._replace(missed=missed_by(Estimate(*case.estimate, 0), case.row))
+                build = build._replace(missed=missed_by(Estimate(*case.estimate), case.row))
         heappush(running, (build.finished_at, number, build))
         yield BuildStep(number, tuple(known), () if isinstance(case, Unavailable) else (case,))
     yield BuildStep(number + 1, tuple(KnownLabel(key, label) for key, label in labels.items()), ())
@@ -85,7 +85,7 @@ def _duration_case(past: Past, build: PastBuild, number: int) -> Case | Unavaila
         row,
         build.seconds,
         estimate_times(past, planned),
-        (estimate.seconds, estimate.spread),
+        estimate,
     )
 
 

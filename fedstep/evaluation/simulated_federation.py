@@ -183,12 +183,11 @@ class SimulatedProject:
             chance = chance_of(self._task, weights, local, platt, case.row)
             return chance, chance, chance
         score = full_margin(weights, local, case.row)
-        estimate = Estimate(*case.estimate, 0)
         trackers = self._correction.trackers.get(case.stream, QuantileTrackers())
         row = SparseVector(case.row.indices, case.row.values)
         score = combine(self._correction.experts.get(case.stream, START), row, score)
-        below, above = trackers.ends()
-        return estimate.corrected(score), estimate.corrected(score + below), estimate.corrected(score + above)
+        low, seconds, high = Estimate(*case.estimate).interval(score, trackers.ends())
+        return seconds, low, high
 
 
 def _batches_of_project(task: str, known: Sequence[KnownLabel]) -> Iterator[Sequence[KnownLabel]]:

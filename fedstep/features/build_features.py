@@ -4,7 +4,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate, islice, takewhile
-from math import asinh, exp, isfinite, log, log1p, sinh
+from math import asinh, exp, inf, isfinite, log, log1p, sinh
 from operator import itemgetter
 from types import MappingProxyType
 from typing import NamedTuple
@@ -12,11 +12,13 @@ from typing import NamedTuple
 from fedstep.features.test_features import flaky_examples, triage_examples
 from fedstep.history.records import Example
 from fedstep.history.summary import PastBuild, PlannedBuild, Summary
+from fedstep.ingest.ci import is_later_attempt
 from fedstep.schema.schema import Raw, schema
 from fedstep.types import NO_SECONDS, Build, BuildOutcome, Duration, Unavailable
 
 _BEFORE_FIRST = (0.0, "")  # stands for a build before the first
 SATURDAY = 5
+SCHEDULED = "schedule"
 DAY_HOURS = 24.0
 NUMBERED = 20  # newest builds whose times tell how long a run may take
 PLAIN_LEVELS = ("last", "last-3", "last-5", "last-20", "passed", "last-branch")  # of builds that there may be none of
@@ -55,10 +57,16 @@ def weigh_by_similarity(
 
 
 def finished_builds(past: Sequence[PastBuild], now: PlannedBuild) -> list[PastBuild]:
-    """Return the builds of the same stream that ended before `now` starts, at most 150, in the given order."""
+    """Return the newest 150 builds of the same stream that ended before `now` starts, in the given order.
+
+    A build that a timer started is compared with older ones of its kind, too: one a week among a hundred others.
+    """
     stream, start = now.stream, now.started_at
-    newest = (build for build in reversed(past) if build.stream == stream and build.finished_at <= start)
-    return list(islice(newest, WINDOW))[::-1]
+    ended = (build for build in reversed(past) if build.stream == stream and build.finished_at <= start)
+    newest = list(islice(ended, WINDOW))
+    if now.event == SCHEDULED:
+        newest += (build for build in ended if build.event == SCHEDULED)
+    return newest[::-1]
 
 
 def builds_of_other_cells(past: Sequence[PastBuild], now: PlannedBuild) -> list[PastBuild]:
@@ -113,13 +121,14 @@ def median(values: Sequence[float]) -> float:
 def _distances(builds: Sequence[PastBuild], now: PlannedBuild) -> Mapping[str, Sequence[float]]:
     lines, files, weekend = _log_size(now.lines), _log_size(now.files), _weekend(now.weekday)
     before, previous = _outcomes_before(builds, now), ["", *(build.outcome for build in builds)]
-    event, is_pr = now.event, now.is_pr
+    event, is_pr, is_again = now.event, now.is_pr, is_later_attempt(now.run)
     return {
-        "age": range(len(builds) - 1, -1, -1),
+        "age": _ages(builds, now),
         "branch": [build.branch != now.branch for build in builds],
         "kind": [build.event != event or build.is_pr != is_pr for build in builds],
         "base": [build.base_branch != now.base_branch for build in builds],
         "author": [build.author != now.author for build in builds],
+        "again": [is_later_attempt(build.run) != is_again for build in builds],
         "lines": _apart([_log_size(build.lines) for build in builds], lines),
         "files": _apart([_log_size(build.files) for build in builds], files),
         "hour": _hours_apart([build.hour for build in builds], now.hour),
@@ -128,6 +137,16 @@ def _distances(builds: Sequence[PastBuild], now: PlannedBuild) -> Mapping[str, S
         "previous": [outcome != previous[-1] for outcome in previous[:-1]],
         "kinds": [_kinds_apart(build.kinds, now.kinds) for build in builds],
     }
+
+
+def _ages(builds: Sequence[PastBuild], now: PlannedBuild) -> Sequence[float]:
+    """Return how many newer builds there are; of one that a timer started, before another one, how many of these."""
+    ages: list[float] = list(range(len(builds)))
+    if now.event == SCHEDULED:
+        scheduled = [age for age in ages if builds[-1 - int(age)].event == SCHEDULED]
+        for rank, age in enumerate(scheduled):
+            ages[int(age)] = rank
+    return ages[::-1]
 
 
 def _outcomes_before(builds: Sequence[PastBuild], now: PlannedBuild) -> list[str]:
@@ -206,6 +225,7 @@ def _weekend(weekday: int | None) -> bool:
 NARROWEST, WIDEST = 0.02, 1.0  # bounds of the spread: 2 % and a factor of e
 UNSEEN_SPREAD = 0.5  # of a job with one build; so covers -3 to +4 spreads about 90 % of recorded second builds
 FARTHEST = 50.0  # spreads; so that one absurd time cannot spoil a tracker permanently
+BEYOND, BEYOND_YOUNG = 1.2, 5.0  # of the shortest and longest build, and more for few builds: where an interval ends
 COMPRESSION = 1.5
 MOST_DEPARTURE = 20.0  # of the logarithm of a duration from its estimate: a factor of 500 million
 JENKINS_BUILDS = 3
@@ -219,6 +239,7 @@ DURATION_COSTS = {
     "kind": 3.0,
     "base": 0.5,
     "author": 1.8,
+    "again": 3.0,  # chosen on the runs of a tenth project, pulumi: only there attempts are known
     "lines": 0.4,
     "files": 0.1,
     "hour": 0.04,
@@ -260,7 +281,9 @@ class Estimate(NamedTuple):
 
     seconds: float
     spread: float  # typical error in log(seconds): 0.1 is 10 %
-    builds: int  # number of finished builds behind it
+    builds: int = 0  # number of finished builds of the stream behind it
+    shortest: float = 0.0  # of the builds behind it, in seconds
+    longest: float = inf
 
     def departure(self, seconds: float) -> float:
         """Return the target of a build: by how many spreads its duration missed the estimate."""
@@ -269,6 +292,16 @@ class Estimate(NamedTuple):
     def corrected(self, margin: float) -> float:
         """Return the duration in seconds at a departure of `margin` spreads."""
         return self.seconds * exp(max(-MOST_DEPARTURE, min(MOST_DEPARTURE, self.spread * margin)))
+
+    def interval(self, margin: float, ends: tuple[float, float]) -> tuple[float, float, float]:
+        """Return the low end, the duration expected at `margin`, and the high end, in seconds.
+
+        `ends` are in spreads from the margin. No end is far beyond what the builds took: a job of which half the builds
+        fail early has a large spread, and its slow builds take no longer for it.
+        """
+        low, seconds, high = (self.corrected(margin + spreads) for spreads in (ends[0], 0.0, ends[1]))
+        beyond = BEYOND + BEYOND_YOUNG / max(self.builds, 1)
+        return min(max(low, self.shortest / beyond), seconds), seconds, max(min(high, self.longest * beyond), seconds)
 
 
 def duration_features(past: Sequence[PastBuild], now: PlannedBuild) -> tuple[Estimate, Raw] | Unavailable:
@@ -310,7 +343,7 @@ def duration_features(past: Sequence[PastBuild], now: PlannedBuild) -> tuple[Est
         levels[name] = center if weights is close.base else quantile(ascending, weighted(weights), 0.5)
     departures = {name: compress((value - center) / spread) for name, value in levels.items()}
     raw: dict[str, float | None] = {**dict.fromkeys((*PLAIN_LEVELS, "moved")), **departures}
-    return Estimate(exp(center), spread, own), raw
+    return Estimate(exp(center), spread, own, exp(ascending[0]), exp(ascending[-1])), raw
 
 
 def _timed(builds: Iterable[PastBuild]) -> list[PastBuild]:

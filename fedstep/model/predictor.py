@@ -71,8 +71,7 @@ class Predictor(NamedTuple):
         experts = self.correction.experts.get(planned.stream, START)
         margin_ = combine(experts, row, self._margin("build-duration", row, ()))
         trackers = self.correction.trackers.get(planned.stream, QuantileTrackers())
-        below, above = trackers.ends()
-        low, seconds, high = (estimate.corrected(margin_ + spreads) for spreads in (below, 0.0, above))
+        low, seconds, high = estimate.interval(margin_, trackers.ends())
         source = planned.stream.rpartition("|")[2].partition(" ")[0]
         return Interval(seconds, low, high, source, jenkins_estimate(summary.builds, planned))
 

@@ -264,6 +264,39 @@ class TestDuration:
         assert estimate.seconds == pytest.approx(120.0)
         assert estimate.spread == 0.5
 
+    def test_a_rerun_is_compared_with_other_reruns(self) -> None:
+        """A rerun of failed jobs takes a third of a first attempt: the attempt is known before it starts."""
+        past = [past_build(60 - n, run=f"{n}/1", seconds=600.0) for n in range(40)]
+        past += [past_build(20 - n, run=f"{n}/2", seconds=200.0) for n in range(5)]
+        first, again = (_known(past, planned(run=f"99/{attempt}"))[0] for attempt in (1, 2))
+        assert first.seconds == pytest.approx(600.0, rel=0.05)
+        assert again.seconds == pytest.approx(200.0, rel=0.05)
+
+    @given(st.floats(-50, 50), st.floats(-50, 0), st.floats(0, 50), st.integers(0, 200))
+    def test_an_interval_holds_what_is_expected(self, margin: float, low: float, high: float, builds: int) -> None:
+        estimate = Estimate(600.0, 1.0, builds, 90.0, 700.0)
+        below, seconds, above = estimate.interval(margin, (low, high))
+        assert below <= seconds <= above
+
+    def test_no_interval_ends_far_beyond_what_was_seen(self) -> None:
+        """Half the builds fail after 90 seconds, the others take ten minutes: none will take an hour and a half."""
+        estimate = Estimate(570.0, 1.0, 100, 85.0, 640.0)
+        below, _, above = estimate.interval(0.0, (-2.9, 2.2))
+        assert [below, above] == pytest.approx([68.0, 800.0], rel=0.01)
+        assert list(estimate.interval(0.0, (-0.1, 0.05))) == pytest.approx([515.8, 570.0, 599.2], abs=0.1)
+
+    def test_a_weekly_build_is_compared_with_weekly_builds(self) -> None:
+        """A hundred pushes between two builds that take six times as long: it was said to take as long as a push."""
+        past = [
+            past_build(400 - n, event="push", seconds=600.0)
+            if n % 100
+            else past_build(400 - n, event="schedule", seconds=3600.0)
+            for n in range(400)
+        ]
+        pushed, scheduled = (_known(past, planned(event=event))[0] for event in ("push", "schedule"))
+        assert scheduled.seconds == pytest.approx(3600.0, rel=0.05)
+        assert pushed.seconds == pytest.approx(600.0, rel=0.05)
+
     def test_a_new_matrix_cell_is_estimated_by_the_others(self) -> None:
         """Of forty cells one is added: as wide an interval as after one build, not nothing."""
         cells = [past_build(1 + n, stream=f"CI/test|py3.{n}|mark", seconds=600.0 + n) for n in range(5, 13)]

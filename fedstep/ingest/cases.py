@@ -22,6 +22,7 @@ UNNAMED = "<unnamed>"  # the name of the failures without one in a suite
 UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 TIME = re.compile(r"(-?\d[\d.,]*|-?[.,]\d+)([a-z]*)")
 EXCEPTION = re.compile(r"[\w.$\\]*(?:Error|Exception|Failure|Failed|Timeout|Warning)\b")
+PLACE = re.compile(r"[^\s:]{1,300}\.\w{1,5}:\d{1,9}(?::\d{1,9})?(?::\s+|\n\s*)")  # GoogleTest's messages begin with it
 FRAMEWORK = re.compile(r"net(?:coreapp|standard)?\d[\w.-]*", re.I)  # a folder of .NET's output: net8.0, net48
 THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+|\d{1,3}(?:\.\d{3})+")
 
@@ -79,6 +80,7 @@ RULES: tuple[tuple[str, Callable[[Signature], bool]], ...] = (
     ("Node", lambda s: s.root == "testsuites" and not s.top and s.case.get("classname") == "test"),
     ("GoogleTest", lambda s: s.named("AllTests") or s.has("status", "result")),
     ("Catch2", lambda s: s.suite.get("hostname") == "tbd"),
+    ("doctest", lambda s: "doctest_version" in s.suite),
     (
         "Bazel",
         lambda s: s.has("duration", "status") or (s.has("duration") and s.case["duration"] == s.case.get("time")),
@@ -309,12 +311,12 @@ def _parse_localized(text: str) -> float:
 
 
 def failure_word(message: str) -> str:
-    """Return the exception in the beginning of `message`, else its first word, at most 100 characters.
+    r"""Return the exception in the beginning of `message`, else its first word, at most 100 characters.
 
-    >>> failure_word('failed on setup with "TypeError: no"')
-    'TypeError'
+    >>> failure_word('failed on setup with "TypeError: no"'), failure_word("cart.cpp:3\nExpected equality")
+    ('TypeError', 'Expected')
     """
-    message = COLOUR.sub("", message[:MAX_TEXT])
+    message = PLACE.sub("", COLOUR.sub("", message[:MAX_TEXT]).lstrip())
     exception = EXCEPTION.search(message)
     return (exception[0] if exception else next(iter(message.split()), "").rstrip(":"))[:MAX_TYPE]
 

@@ -39,6 +39,7 @@ _VARIABLE: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\b\d+(?:\.\d+)?\s?(?:ms|s|sec|secs|seconds|min|minutes|milliseconds)\b"), "<span>"),
     (re.compile(r"\b\d{5,}\b|\b\d+\.\d{3,}\b"), "<number>"),
 )
+_PLACE = re.compile(r"[^\s:]+\.\w{1,5}:\d+")
 _WORD = re.compile(r"\w+")
 _NUMBER = re.compile(r"(?<![A-Za-z0-9])\d+")
 _AT = re.compile(r"\s*at (?:async |new )?[\w.$<>]+ \(<anonymous>\)\s*$")  # a frame of JavaScript that has no place
@@ -49,7 +50,7 @@ _FAILING = re.compile(
 )
 _NO_MESSAGE = re.compile(
     r"(?:assert(?:ion)?\s*(?:error|failed|false|not true)?|failed|failure|(?:build |runtime )?error|none|null|false"
-    r"|time(?:d\s?)?out|segfault|(?:child )?(?:killed|aborted)|exit code \d+)?\W*",
+    r"|exception|time(?:d\s?)?out|segfault|(?:child )?(?:killed|aborted)|exit code \d+)?\W*",
     re.I,
 )
 
@@ -92,7 +93,16 @@ def _is_title(line: str, test: str) -> bool:
 
 
 def _shown(message: str) -> str:
+    r"""Return the lines to show: not a place alone, and what stands below a line that ends with a colon behind it.
+
+    >>> _shown("cart.cpp:3\nExpected equality of these values:\n3\n1 + 1\nWhich is: 2")
+    'Expected equality of these values: 3, 1 + 1, Which is: 2'
+    """
     lines = message.splitlines()
+    if len(lines) > 1 and _PLACE.fullmatch(lines[0]):
+        del lines[0]
+    if len(lines) > MAX_LINES and lines[0].endswith(":"):
+        lines = [f"{lines[0]} {', '.join(lines[1:4])}", *lines[4:]]
     return "\n".join(line if len(line) <= MAX_LINE else f"{line[: MAX_LINE - 1]}…" for line in lines[:MAX_LINES])
 
 
@@ -108,7 +118,8 @@ def _message_in(text: str) -> str:
     if any(line.startswith(_TRACEBACK) for line in lines):
         ends = [line for line in lines if line.strip() and not line.startswith((" ", "Traceback"))]
         return "\n".join(ends[-1:])
-    before = [line for line in lines if line.strip() and not any(own.match(line) for own in (_FRAMES, _AT, _GO_MARK))]
+    lines = [line for line in lines if line.strip() not in ("", "---", "...")]  # the marks of a block of TAP
+    before = [line for line in lines if not any(own.match(line) for own in (_FRAMES, _AT, _GO_MARK))]
     return "\n".join(before[:MAX_LINES])
 
 

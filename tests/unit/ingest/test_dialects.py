@@ -337,6 +337,24 @@ STRANGERS = {
         "</testsuite></testsuites>",
         [("f", "shop#tests::exits", "test failure with exit code 3")],
     ),
+    "catch2, an expected failure": (
+        '<testsuites><testsuite name="t" errors="0" failures="0" tests="9" hostname="tbd"><testcase name="a" '
+        'classname="t.global"><skipped message="TEST_CASE tagged with !mayfail"/><failure message="1 == 2"/>'
+        '</testcase><testcase name="b" classname="t.global"/></testsuite></testsuites>',
+        [("s", "t.global#a", "1 == 2"), ("p", "t.global#b", "")],
+    ),
+    "phpunit, a risky test": (
+        '<testsuites><testsuite name="Cart" warnings="0" tests="1" errors="1" failures="0"><testcase name="testAdds" '
+        'class="Cart" assertions="0"><error type="PHPUnit\\Framework\\RiskyTestError">no assertions</error>'
+        "</testcase></testsuite></testsuites>",
+        [("s", "Cart#testAdds", "no assertions")],
+    ),
+    "googletest": (  # the line of its file moves: it is no kind of failure
+        '<testsuites name="AllTests"><testsuite name="Cart"><testcase name="Adds" status="run" result="completed" '
+        'classname="Cart"><failure message="cart.cc:3&#10;Expected equality of these values:&#10;  3&#10;  1 + 1" '
+        'type=""/></testcase></testsuite></testsuites>',
+        [("f", "Cart#Adds", "Expected equality of these values: 3, 1 + 1")],
+    ),
     "nunit 2 without outcomes": (
         '<test-results name="Shop.dll"><test-suite name="Shop.dll" executed="True"><results>'
         '<test-case name="Shop.Cart.Adds" executed="True" time="0.1"/><test-case name="Shop.Cart.Ships" executed='

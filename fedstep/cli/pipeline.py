@@ -164,23 +164,24 @@ def triage(allow_stale: bool, rerun_list: str, fail_on: str, **given: Unpack[Rul
     project = fedstep.Project.discover(history=given["history"], part=given["part"])
     report = project.triage(given["junit"], log=given["log"], exit_code=given["exit_code"], allow_stale=allow_stale)
     if rerun_list:
-        return print_rerun_list(report, rerun_list, given["strict"])
+        return print_rerun_list(report, rerun_list, project.context().root, given["strict"])
     if fail_on:
         return finish_with_ruling(report, project, given)
     return finish(report, project.context(), given["output_format"], given["strict"])
 
 
-def print_rerun_list(report: TriageReport, runner: str, strict: bool) -> int:
+def print_rerun_list(report: TriageReport, runner: str, root: str, strict: bool) -> int:
     """Print the arguments that rerun the flaky failures, or a warning if there are none; return the exit code.
 
     A failure that passed when the build reran it needs no rerun; an incident reveals nothing about single tests; a test
     that the change adds has to pass at once.
     """
+    from fedstep.pipeline.context import exists_within
     from fedstep.report.rerun import selection
 
     judged = [failure for failure in report.failures if failure.verdict == "flaky" and not failure.passed_on_rerun]
     flaky = [failure for failure in judged if not failure.is_new]
-    chosen = selection(runner, () if report.incident else flaky, os.path.exists)
+    chosen = selection(runner, () if report.incident else flaky, exists_within(root))
     echo_warnings(*report.warnings, *(f"{test} cannot be named to {runner}" for test in chosen.left_out))
     echo_warnings(*(f"{failure.test} has no history: it is not run again" for failure in judged if failure.is_new))
     if report.incident:

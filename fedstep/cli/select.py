@@ -58,11 +58,12 @@ def order(runner: str, names: str, output_format: str, history: str, part: str) 
     \b
     Example: fedstep order --names tests.txt
     """
-    ranked, _, _ = _rank(names, _read_context(history, part))
+    context = _read_context(history, part)
+    ranked, _, _ = _rank(names, context)
     if output_format == "json":
         echo_result(json.dumps({"tests": list(map(_row, ranked))}) + "\n")
         _end()
-    echo_names(_lines(ranked, runner))
+    echo_names(_lines(ranked, runner, context.root))
     _end()
 
 
@@ -124,7 +125,7 @@ def select(
         echo_warnings("tests that the history does not know are not in this list. Give all with --names")
     echo_warnings(_tell(selection, shadow))
     chosen = tuple(ranked) if shadow else selection.chosen
-    lines = _lines(chosen, runner)
+    lines = _lines(chosen, runner, context.root)
     if lines:
         _note(context, selection, shadow)
     if output_format == "json":
@@ -188,15 +189,16 @@ def _rank(names: str, context: "RunContext") -> "tuple[tuple[RankedTest, ...], S
     return ranked, summary, f"explore {commit or context.ci.run}"
 
 
-def _lines(tests: "Sequence[RankedTest]", runner: str) -> Sequence[str]:
+def _lines(tests: "Sequence[RankedTest]", runner: str, root: str) -> Sequence[str]:
     """Return what is printed for a runner: nothing for one that cannot be given all of them, so that it runs all."""
     if runner == "list":
         return [one.named.name for one in tests]
+    from fedstep.pipeline.context import exists_within
     from fedstep.report.rerun import selection
     from fedstep.results import FailureVerdict
 
     ids = [test for one in tests for test in one.named.tests or (one.named.identity,)]
-    chosen = selection(runner, [FailureVerdict(test, 0.0) for test in dict.fromkeys(ids)], os.path.exists)
+    chosen = selection(runner, [FailureVerdict(test, 0.0) for test in dict.fromkeys(ids)], exists_within(root))
     if not chosen.left_out:
         return chosen.lines
     count, first = len(chosen.left_out), chosen.left_out[0]

@@ -9,7 +9,14 @@ from contextlib import contextmanager
 from typing import IO, NamedTuple
 
 from fedstep.errors import HistoryError
-from fedstep.ingest.git_process import GitResult, explain_failure, git_command, run_git, safe_environment
+from fedstep.ingest.git_process import (
+    GitResult,
+    explain_failure,
+    git_command,
+    limit_memory,
+    run_git,
+    safe_environment,
+)
 from fedstep.types import Unavailable
 
 _FILES_PER_PROCESS = 500  # its output has to fit into a pipe
@@ -94,6 +101,7 @@ def open_objects(root: str, seconds: float = _SECONDS) -> Iterator[ObjectReader 
         except (OSError, ValueError):
             yield Unavailable("git is not installed or not on the PATH")
             return
+        limit_memory(process)
         watchdog = threading.Timer(seconds, process.kill)
         watchdog.daemon = True
         watchdog.start()

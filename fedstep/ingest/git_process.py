@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -16,10 +17,16 @@ from typing import NamedTuple
 from fedstep.files import read_bounded
 from fedstep.types import Unavailable
 
+if sys.platform == "linux":
+    import resource
+
 SECONDS_EACH = 5.0
 SECONDS_TOTAL = 10.0
 NOT_INSTALLED, TIMED_OUT = 127, 124  # exit codes that GitResult uses where git has none
 _FETCH_LIMIT = 256 * 1024
+_MOST_MEMORY = 1 << 30  # bytes; git reads attributes and grafts whole, also where a link makes a device of them
+_MOST_OUTPUT = 128 << 20  # bytes, of a million files; a commit or a line may have any length
+_LOOK_SECONDS = 0.1  # between looks at how much was read
 _MIN_WAIT = 0.2  # seconds; a finished process is still collected when its caller comes after the deadline
 
 # From git 2.54 on, hooks are in the configuration, too. These are the events of what is run here, and of a push into a
@@ -107,6 +114,7 @@ def run_git(
     except (OSError, ValueError) as error:
         ran = GitResult(NOT_INSTALLED, b"", str(error))
         return lambda: ran
+    limit_memory(process)
     _feed(process, stdin)
     return lambda: _collect(process, deadline)
 
@@ -194,14 +202,33 @@ def _feed(process: subprocess.Popen[bytes], stdin: bytes) -> None:
     process.stdin = None
 
 
+def limit_memory(process: subprocess.Popen[bytes]) -> None:
+    """Limit what git, and each process that it starts, may allocate, where the system can do that; maps are not."""
+    if sys.platform == "linux":
+        with suppress(OSError):  # it has ended, or has a lower limit
+            resource.prlimit(process.pid, resource.RLIMIT_DATA, (_MOST_MEMORY, _MOST_MEMORY))
+
+
 def _collect(process: subprocess.Popen[bytes], deadline: float) -> GitResult:
-    try:
-        out, err = process.communicate(timeout=max(_MIN_WAIT, deadline - time.monotonic()))
-    except subprocess.TimeoutExpired:
+    deadline, out, is_running = max(deadline, time.monotonic() + _MIN_WAIT), b"", True
+    while is_running and len(out) <= _MOST_OUTPUT:
+        try:
+            out, err = process.communicate(timeout=min(_LOOK_SECONDS, max(0.0, deadline - time.monotonic())))
+            is_running = False
+        except subprocess.TimeoutExpired as late:
+            out = late.output or b""
+            if time.monotonic() >= deadline:
+                break
+    if is_running:
         process.kill()
         process.communicate()
-        return GitResult(TIMED_OUT, b"", "timeout")
-    return GitResult(process.returncode, out, err.decode("utf-8", "replace"))
+    if len(out) > _MOST_OUTPUT:
+        return GitResult(128, b"", f"fatal: its output is larger than {_MOST_OUTPUT >> 20} MB")
+    return (
+        GitResult(TIMED_OUT, b"", "timeout")
+        if is_running
+        else GitResult(process.returncode, out, err.decode("utf-8", "replace"))
+    )
 
 
 class GitRunner:
@@ -341,6 +368,7 @@ def run_remote_git(
         )
     except (OSError, ValueError) as error:
         return GitResult(NOT_INSTALLED, b"", str(error))
+    limit_memory(process)
     try:
         out, err = process.communicate(timeout=min(max(0.0, seconds), _LONGEST_REMOTE))
     except subprocess.TimeoutExpired:

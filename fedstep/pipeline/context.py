@@ -107,6 +107,12 @@ def _is_below(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
+def exists_within(root: str) -> Callable[[str], bool]:
+    """Return a function that tells whether a file is there, and in the repository: a report may name any file."""
+    root = os.path.normpath(root)
+    return lambda path: os.path.exists(path) and _is_below(os.path.abspath(path), root)
+
+
 def normalize_part(path: str) -> str:
     """Return the path with "/" between its folders. Raises UsageError if it leads out of the repository.
 

@@ -53,6 +53,7 @@ private Object withSecrets(Map options, Closure body) {
 /** What the script printed; with `history: 'archive'` between the history's coming and going. */
 private String remembering(String subcommand, Map options) {
     if (!options.archive) { return script(subcommand) }
+    dir('fedstep-archive') { deleteDir() } // what the checkout has there is no history of ours
     politely(options.strict, 'no archived history was copied; fedstep takes the one of the workspace') {
         restore(options.archive)
     }

@@ -52,6 +52,17 @@ class TestArchive:
         for place in (repository, other):
             assert not (place / "fedstep-archive").exists(), "nothing is left in the workspace"
 
+    def test_archive_of_the_checkout_is_not_taken(self, jenkins, recorder, repository):
+        """A change that commits one could plant updates, which would be sent: git tracks no file of theirs."""
+        planted = repository / "planted"
+        (planted / "outbox").mkdir(parents=True)
+        (planted / "outbox" / "evil").write_text("an update")
+        (repository / "fedstep-archive").mkdir()
+        with tarfile.open(repository / "fedstep-archive" / "history.tgz", "w:gz") as archive:
+            archive.add(planted, ".")
+        jenkins(predict(command=recorder, history="archive"), train(command=recorder, history="archive"))
+        assert not (repository / ".fedstep").exists()
+
     def test_builds_without_an_archive_are_passed_over(self, jenkins, recorder, tmp_path):
         """Builds without an archive are passed over, and the first build needs none."""
         filled = {"environment": {"DO": "mkdir -p .fedstep && echo secret >.fedstep/key"}}

@@ -195,7 +195,7 @@ class TestRerunList:
         known = FailureVerdict("shop.test_cart#test_7", 0.9, verdict="flaky", file="shop/test_cart.py")
         new = known._replace(test="shop.test_cart#test_new", is_new=True)
         report = TriageReport("ok", (known, new), ModelUsed(), ReportCounts(1, 40))
-        assert print_rerun_list(report, "gradle", strict=False) == 0
+        assert print_rerun_list(report, "gradle", "", strict=False) == 0
         told = capsys.readouterr()
         assert told.out == "--tests shop.test_cart.test_7\n"
         assert "shop.test_cart#test_new has no history: it is not run again" in told.err

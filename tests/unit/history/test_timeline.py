@@ -217,6 +217,15 @@ class TestStored:
         back = decode_timeline(zlib.compress(json.dumps(fields).encode()))
         assert len(back.builds) == 1
 
+    def test_endless_number_is_damage(self) -> None:
+        import json
+        import zlib
+
+        fields = json.loads(zlib.decompress(encode_timeline(live(build(1)))))
+        fields["count"] = float("inf")
+        with pytest.raises(HistoryError):
+            decode_timeline(zlib.compress(json.dumps(fields).encode()))
+
     @pytest.mark.parametrize("content", [b"x", b"", b"\x78\x9c\x03\x00\x00\x00\x00\x01"])
     def test_damage_is_an_error_and_not_a_crash(self, home: ProjectStore, content: bytes) -> None:
         with pytest.raises(HistoryError):

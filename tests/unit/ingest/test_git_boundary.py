@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedstep.ingest import git_process
 from fedstep.ingest.git import (
     list_files,
     parse_numstat,
@@ -101,6 +103,26 @@ class TestProcesses:
         before = set(snapshot(tmp_path / "partial"))
         read_change(str(tmp_path / "partial"), LOCAL)
         assert set(snapshot(tmp_path / "partial")) == before
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="no other system limits the memory of a child")
+    @pytest.mark.parametrize("file", ["info/attributes", "info/grafts", "objects/info/alternates"])
+    def test_file_of_git_without_an_end_takes_no_more(self, repo: Path, file: str) -> None:
+        """A link to /dev/zero: git took 3.6 GB in the five seconds that it has."""
+        commit(repo, "b.txt")
+        path = repo / ".git" / file
+        path.unlink(missing_ok=True)
+        path.symlink_to("/dev/zero")
+        change = read_change(str(repo), LOCAL)
+        assert isinstance(change, Unavailable)
+        assert "Out of memory" in change.reason
+
+    def test_commit_of_any_length_is_not_kept_in_memory(self, repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A gigabyte of a message is a megabyte in a pack."""
+        commit(repo, "b.txt")
+        monkeypatch.setattr(git_process, "_MOST_OUTPUT", 1 << 20)
+        git(repo, "commit", "-q", "--allow-empty", "-F", str(write(repo.parent, "long", "a" * (2 << 20))))
+        ran = run_git(str(repo), ("cat-file", "commit", "HEAD"))()
+        assert (ran.code, ran.out, "larger than 1 MB" in ran.err) == (128, b"", True)
 
 
 def answering(ran: GitResult) -> Run:

@@ -1,5 +1,8 @@
 """Shards: whatever a machine knows, the shards of one plan hold every test once."""
 
+import zlib
+from base64 import urlsafe_b64encode
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -126,6 +129,13 @@ class TestRefusal:
         """A machine that cannot read the plan stops: it would leave tests out."""
         with pytest.raises(UsageError, match="no test was chosen"):
             decode_plan(text)
+
+    @pytest.mark.parametrize("fields", ['"total":1e999,"places":{}', '"total":2,"places":{"a":Infinity}'])
+    def test_endless_number_is_a_damaged_plan(self, fields: str) -> None:
+        """It ended the command with a traceback."""
+        text = f'{{"format":1,"unit":"file",{fields}}}'
+        with pytest.raises(UsageError, match="no test was chosen"):
+            decode_plan(urlsafe_b64encode(zlib.compress(text.encode())).decode())
 
     def test_a_truncated_plan_is_refused(self) -> None:
         """Half a plan is no plan."""

@@ -2,11 +2,13 @@
 
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedstep.pipeline.context import exists_within
 from fedstep.report.rerun import RUNNERS, selection
 from fedstep.results import FailureVerdict
 
@@ -38,6 +40,23 @@ class TestPytest:
 
     def test_a_node_id_is_neither_an_option_nor_a_file_of_options(self) -> None:
         assert line("pytest", "-x.test_b#test_c") == "./-x/test_b.py::test_c"
+
+    def test_no_file_outside_of_the_repository_is_run(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A report of an artifact named files that lay elsewhere, and pytest imports what it is told to run."""
+        repository = tmp_path / "repository"
+        (repository / "web").mkdir(parents=True)
+        monkeypatch.chdir(repository / "web")
+        for path in (tmp_path / "evil.py", tmp_path / "evil.test.js", repository / "cart.py", repository / "a.test.js"):
+            path.touch()
+        exists = exists_within(str(repository))
+        for place in (str(tmp_path), "../.."):
+            told = [failure(f"{place}/evil#test_a"), failure("a#test_b", f"{place}/evil.py")]
+            assert selection("pytest", told, exists) == ((), (told[0].test, told[1].test))
+            (line,) = selection("jest", [failure("a#test_c", f"{place}/evil.test.js")], exists).lines
+            assert "--runTestsByPath" not in line
+        assert selection("pytest", [failure("cart#test_a", "../cart.py")], exists).lines == ("../cart.py::test_a",)
+        (line,) = selection("jest", [failure("a#test_c", f"{repository}/a.test.js")], exists).lines
+        assert f"--runTestsByPath {repository}/a.test.js" in line
 
     def test_a_test_whose_file_is_unknown_is_left_out_and_told(self) -> None:
         assert selection("pytest", (failure("nowhere.test_x#test_y"),), FILES.__contains__) == (

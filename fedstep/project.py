@@ -24,6 +24,7 @@ from fedstep.pipeline.context import (
     marked_start,
     missing_run_warning,
     normalize_part,
+    open_history,
     publish_history,
     read_matching_reports,
     start_build_context,
@@ -134,10 +135,7 @@ class Project:
         from fedstep.ingest.job_failure import read_log_tail
         from fedstep.pipeline.triage import triage
 
-        context, problems = with_readable_store(self.context())
-        warnings: tuple[str, ...] = ()
-        if not problems:
-            problems, warnings = fetch_history(context)
+        context, (problems, warnings) = open_history(self.context())
         read = read_matching_reports(
             context, reports, lambda: self._clock() - context.now > READING_SECONDS, allow_stale
         )

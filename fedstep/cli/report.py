@@ -162,12 +162,9 @@ class _Shown(NamedTuple):
 
 def _shown(context: "RunContext", value: "tuple[ValueOfSharing, ...] | Unavailable | None" = None) -> _Shown:
     from fedstep.diagnostics.insights import load_history, project_insights
-    from fedstep.pipeline.context import fetch_history, with_readable_store
+    from fedstep.pipeline.context import open_history
 
-    context, problems = with_readable_store(context)
-    warnings: tuple[str, ...] = ()
-    if not problems:
-        problems, warnings = fetch_history(context)
+    context, (problems, warnings) = open_history(context)
     history = load_history(context.store, _Progress())
     insights = project_insights(context, history, value)
     warnings = (*map(str, problems), *warnings, *insights.warnings)

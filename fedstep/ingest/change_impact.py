@@ -152,6 +152,19 @@ def analyze_change(files: Sequence[FileChange]) -> ChangeImpact:
     )
 
 
+def split_node(node_id: str, prefix: str = "") -> tuple[str, str]:
+    """Return class and name under which pytest's `--junit-xml`, with this prefix, reports the test of a node id.
+
+    >>> split_node("shop/test_cart.py::TestCart::test_pay[a::b]")
+    ('shop.test_cart.TestCart', 'test_pay[a::b]')
+    """
+    address, bracket, parameters = node_id.partition("[")
+    path, *names = address.split("::")
+    module = path.removesuffix(".py").replace("/", ".")
+    *classes, name = names or [""]
+    return ".".join(filter(None, (prefix, module, *classes))), f"{name}{bracket}{parameters}"
+
+
 def group_of(test: str) -> str:
     """Return the class, module or suite of a test id `class#name`.
 

@@ -406,6 +406,12 @@ def fetch_history(context: RunContext, seconds: float = 0.0) -> FetchResult:
         return FetchResult((error,), warnings)
 
 
+def open_history(context: RunContext) -> tuple[RunContext, FetchResult]:
+    """Return the context with a history that can be read, as `with_readable_store`, and what others have published."""
+    context, problems = with_readable_store(context)
+    return context, FetchResult(problems) if problems else fetch_history(context)
+
+
 def publish_history(context: RunContext, keep: int, seconds: float) -> Problems:
     """Publish new records within `seconds` if the history is shared and the run is trusted; return the error survived.
 

@@ -20,7 +20,7 @@ from fedstep.features.test_features import ACTIVE_BUILDS
 from fedstep.history.summary import Summary
 from fedstep.history.test_table import SHORTEST, TestTable, with_tests
 from fedstep.history.word_index import NO_WORDS, WordIndex
-from fedstep.ingest.change_impact import file_of, group_of, unloaded_place
+from fedstep.ingest.change_impact import file_of, group_of, split_node, unloaded_place
 from fedstep.types import Change, Unavailable
 
 ROUNDING = 1e-9  # sums of the same times in another order differ by less
@@ -196,19 +196,6 @@ def active_tests(summary: Summary) -> list[str]:
     return [test for test in tests if not unloaded_place(test)]
 
 
-def identify_node(node_id: str, prefix: str = "") -> str:
-    """Return the id under which pytest's `--junit-xml` reports a test, given its node id.
-
-    >>> identify_node("shop/test_cart.py::TestCart::test_pay[a::b]")
-    'shop.test_cart.TestCart#test_pay[a::b]'
-    """
-    address, bracket, parameters = node_id.partition("[")
-    path, *names = address.split("::")
-    module = path.removesuffix(".py").replace("/", ".")
-    *classes, name = names or [""]
-    return ".".join(filter(None, (prefix, module, *classes))) + f"#{name}{bracket}{parameters}"
-
-
 def predict_seconds(named: Sequence[NamedTest], tests: TestTable) -> Mapping[str, float | Unavailable]:
     """Return the predicted seconds of each named test by its identity: the sum over the tests that it stands for."""
     return {one.identity: _seconds_of(one, tests) for one in named}
@@ -240,7 +227,7 @@ def _identify(name: str, members: Mapping[str, tuple[str, ...]]) -> tuple[str, t
             return name, found
         return (found[0], found) if len(found) == 1 else (name, ())
     if "::" in name:
-        identity = identify_node(name)
+        identity = "#".join(split_node(name))
         if identity in members:
             return identity, members[identity]
         group = identity.replace("#", ".")  # a class: tests/test_cart.py::TestCart

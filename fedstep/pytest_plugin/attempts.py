@@ -8,7 +8,7 @@ from xml.sax.saxutils import quoteattr
 
 import pytest
 
-from fedstep.ingest.change_impact import NOT_STARTED
+from fedstep.ingest.change_impact import NOT_STARTED, split_node
 
 
 @dataclass(slots=True)
@@ -70,19 +70,6 @@ class SessionAttempts:
         return iter(self.tests.values())
 
 
-def identity(node_id: str, prefix: str = "") -> tuple[str, str]:
-    """Class and name of a test as in the reports of pytest's `--junit-xml`, from which histories are learned.
-
-    >>> identity("shop/test_cart.py::TestCart::test_pay[a::b]")
-    ('shop.test_cart.TestCart', 'test_pay[a::b]')
-    """
-    address, bracket, parameters = node_id.partition("[")
-    path, *names = address.split("::")
-    module = path.removesuffix(".py").replace("/", ".")
-    *classes, name = names or [""]
-    return ".".join(filter(None, (prefix, module, *classes))), f"{name}{bracket}{parameters}"
-
-
 def _place(report: pytest.TestReport) -> tuple[str, int]:
     file, line, _ = report.location
     return file, 0 if line is None else line + 1
@@ -141,7 +128,7 @@ def write_record(path: str, text: str) -> None:
 
 
 def _case(test: TestAttempts, folder: str, prefix: str) -> str:
-    group, name = identity(test.node_id, prefix)
+    group, name = split_node(test.node_id, prefix)
     place = {"file": os.path.normpath(os.path.join(folder, test.file)).replace(os.sep, "/"), "line": str(test.line)}
     told = {"classname": group, "name": name, "time": f"{test.attempts[-1].seconds:.3f}"}
     told |= place if test.line else {}

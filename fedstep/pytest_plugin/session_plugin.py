@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from fedstep.errors import FedstepError
+from fedstep.ingest.change_impact import split_node
 from fedstep.ingest.git_process import repository_root
 from fedstep.ingest.mutes import NEW_IS_NOT_MUTED, QUARANTINED, find_mute, read_mutes
-from fedstep.pytest_plugin.attempts import SessionAttempts, TestAttempts, identity, record_of, write_record
+from fedstep.pytest_plugin.attempts import SessionAttempts, TestAttempts, record_of, write_record
 from fedstep.report.units import count, percent, visible
 
 TRIAGE_SECONDS = 20.0  # for a triage; one of 5,000 tests takes less than a second
@@ -45,7 +46,7 @@ def judged_flaky(tests: Iterable[TestAttempts], folder: str, place: str, prefix:
     `place` is pytest's root as seen from the repository's. Failures that are muted, of a new test or of an incident are
     not among them.
     """
-    seen = {test.node_id: "#".join(identity(test.node_id, prefix)) for test in tests if test.failed}
+    seen = {test.node_id: "#".join(split_node(test.node_id, prefix)) for test in tests if test.failed}
     try:
         with tempfile.TemporaryDirectory(prefix="fedstep-") as scratch:
             report = os.path.join(scratch, "session.xml")
@@ -236,7 +237,7 @@ class QuarantinePlugin:
         report = outcome.get_result()
         if not report.failed:
             return
-        test = "#".join(identity(item.nodeid, self._prefix))
+        test = "#".join(split_node(item.nodeid, self._prefix))
         for mute in find_mute(test, self._mutes):
             if self._known and test not in self._known:
                 report.fedstep_is_new = True

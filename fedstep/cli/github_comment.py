@@ -10,6 +10,7 @@ from fedstep.errors import FedstepError, InputError
 from fedstep.federation.transport import Transport, requests_transport
 from fedstep.pipeline.context import RunContext, code_host, read_event
 from fedstep.report.markdown import comment_markdown, is_worth_a_comment, mark
+from fedstep.report.wording import name_cell
 from fedstep.results import TrainReport, TriageReport
 
 MOST_SECONDS = 10.0  # for all requests together, if the budget of the command allows
@@ -42,7 +43,7 @@ def write_comment(
             return ()
         comment_id = _find_comment(api, pull_request, first_line)
         if comment_id or is_worth_a_comment(report):
-            job = f"{context.ci.job} {context.ci.cell}".strip()
+            job = f"{context.ci.job} {name_cell(context.ci.cell)}".strip()
             host = code_host(context)
             body = {"body": comment_markdown(report, first_line, job, _run_url(environment), host)}
             if comment_id:

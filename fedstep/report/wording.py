@@ -900,9 +900,28 @@ def name_job(stream: str) -> str:
     >>> name_job("unit|py3.11|github"), name_job("||mark"), name_job("unit||github selected")
     ('unit py3.11', 'the build', 'unit (a part of the tests)')
     """
-    *names, source = stream.split("|")
+    rest, _, source = stream.rpartition("|")
+    job, _, cell = rest.partition("|")
     part = " (a part of the tests)" if source.endswith(" selected") else ""
-    return f"{' '.join(filter(None, names)) or 'the build'}{part}"
+    return f"{f'{job} {name_cell(cell)}'.strip() or 'the build'}{part}"
+
+
+def name_cell(cell: str) -> str:
+    """Return how a matrix cell is shown; one that is written as JSON, as GitHub's page shows it.
+
+    >>> name_cell('{"os":"ubuntu-latest","python":3.12,"include":{}}'), name_cell("py3.11")
+    ('(ubuntu-latest, 3.12)', 'py3.11')
+    """
+    if not cell.startswith("{"):
+        return cell
+    import json  # 3 ms, and a prediction names no cell
+
+    try:
+        values = json.loads(cell).values()
+    except (ValueError, RecursionError):
+        return cell
+    shown = [str(value) for value in values if isinstance(value, str | int | float)]
+    return f"({', '.join(shown)})" if shown else cell
 
 
 def describe_selections(tally: SelectionTally) -> tuple[str, ...]:

@@ -94,7 +94,8 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(ROOT)]
     subprocess.run(command, check=True, timeout=600)
     links = f"{folder} {os.environ.get('PIP_FIND_LINKS', '')}".strip()
-    return {name: value for name, value in os.environ.items() if name.startswith("PIP_")} | {"PIP_FIND_LINKS": links}
+    ours = {"PIP_FIND_LINKS": links, "PIP_CACHE_DIR": str(folder / "cache")}  # what several tests install comes once
+    return {name: value for name, value in os.environ.items() if name.startswith("PIP_")} | ours
 
 
 @pytest.fixture

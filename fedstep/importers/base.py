@@ -1,6 +1,6 @@
 """Define the parts that all sources of past builds share: items, filter, order of learning, progress.
 
-A source is a function that returns an `ImportSource` (see `registry`); reading an item gives finished builds.
+A source is a function that returns an `ImportSource` (see `cli.backfill`); reading an item gives finished builds.
 """
 
 from collections.abc import Callable, Iterable, Iterator

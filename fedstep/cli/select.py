@@ -235,11 +235,11 @@ def _tell(selection: "Selection", shadow: bool) -> str:
         f"{100 * selection.share:.0f} % of the time, saving {span(selection.saved_seconds)}"
     )
     if not selection.red_builds:
-        return f"{told}; no failing build of this project is known to judge it by"
+        return f"{told}; no build with a new failure is known to judge it by"
     if selection.red_builds == 1:
-        seen = f"the one failing build known would have shown {'a failure' if selection.caught else 'none'}"
+        seen = f"the one build known with a new failure would have shown {'it' if selection.caught else 'nothing'}"
     else:
-        seen = f"{selection.caught} of the last {selection.red_builds} failing builds would have shown a failure"
+        seen = f"{selection.caught} of the last {selection.red_builds} builds with a new failure would have shown one"
     missed = selection.red_builds - selection.caught
     return f"{told}; {seen} (false green rate {100 * missed / selection.red_builds:.0f} %)"
 

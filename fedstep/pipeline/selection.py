@@ -169,8 +169,8 @@ def promised_share(first_failures: Sequence[float], confidence: float) -> float 
     misses = floor((1.0 - confidence) * (len(known) + 1) - 1.0 + 1e-9)
     if len(known) < FEWEST_RED_BUILDS or misses < 0:
         needed = max(FEWEST_RED_BUILDS, round(1.0 / max(1.0 - confidence, 1e-6)) - 1)
-        builds = "build of this project is" if len(known) == 1 else "builds of this project are"
-        return Unavailable(f"{len(known)} failing {builds} known, {needed} are needed for this confidence")
+        builds = "build with a new failure is" if len(known) == 1 else "builds with a new failure are"
+        return Unavailable(f"{len(known)} {builds} known, {needed} are needed for this confidence")
     return known[len(known) - 1 - misses]
 
 

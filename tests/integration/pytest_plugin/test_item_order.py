@@ -48,7 +48,7 @@ class TestSelection:
         """The session says why."""
         found = project.runpytest_subprocess("--fedstep-select", "confidence=0.95")
         found.assert_outcomes(passed=12)
-        found.stdout.fnmatch_lines(["*all tests run: 0 failing builds of this project are known*"])
+        found.stdout.fnmatch_lines(["*all tests run: 0 builds with a new failure are known*"])
 
     def test_an_unknown_wish_is_a_usage_error(self, project: pytest.Pytester) -> None:
         """It names what can be wished for."""

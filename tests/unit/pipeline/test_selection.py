@@ -106,9 +106,9 @@ class TestSelection:
         """A confidence is promised from twenty failing builds on."""
         selection = select_tests(ranked(10), Choice(confidence=0.95), [0.1] * 19, 0.0, Random(1))
         assert len(selection.chosen) == 10
-        assert "19 failing builds of this project are known, 20 are needed" in selection.reason
+        assert "19 builds with a new failure are known, 20 are needed" in selection.reason
         selection = select_tests(ranked(10), Choice(confidence=0.95), [0.1], 0.0, Random(1))
-        assert "1 failing build of this project is known, 20 are needed" in selection.reason
+        assert "1 build with a new failure is known, 20 are needed" in selection.reason
 
     def test_a_confidence_covers_the_past_builds(self) -> None:
         """Of 39 builds one may have needed more than is run."""

@@ -491,6 +491,7 @@ FAILURE_COSTS = {
     "kind": 3.0,
     "base": 1.5,
     "author": 1.5,
+    "again": 2.0,  # likewise
     "lines": 0.2,
     "files": 0.3,
     "before": 0.8,

@@ -359,6 +359,13 @@ class TestFailureRate:
         assert on_main["similar"] < 0 < on_topic["similar"]
         assert (on_topic["branch-failing"], on_topic["failing"], on_topic["passing"]) == (10.0, 0.0, 10.0)
 
+    def test_a_rerun_fails_as_often_as_reruns_do(self) -> None:
+        """Three first attempts in four fail, and one rerun in three: the risk of a rerun was that of all builds."""
+        firsts = [past_build(60 - n, outcome="failed" if n % 4 else "passed", run=f"{n}/1") for n in range(40)]
+        reruns = [past_build(20 - n, outcome="passed" if n % 3 else "failed", run=f"{n}/2") for n in range(15)]
+        first, again = (_value(failure_features([*firsts, *reruns], planned(run=f"99/{n}")), "similar") for n in (1, 2))
+        assert again < 0 < first
+
     def test_log_odds_are_bounded_alike_in_both_directions(self) -> None:
         """Many passes give log-odds below -3 nats, as many failures give log-odds above 3."""
         passed, failed = (

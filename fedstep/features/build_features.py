@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from fedstep.features.test_features import flaky_examples, triage_examples
 from fedstep.history.records import Example
-from fedstep.history.summary import PastBuild, PlannedBuild, Summary
+from fedstep.history.summary import PastBuild, PlannedBuild, Summary, job_alone
 from fedstep.ingest.ci import is_later_attempt
 from fedstep.schema.schema import Raw, schema
 from fedstep.types import NO_SECONDS, Build, BuildOutcome, Duration, Unavailable
@@ -69,12 +69,11 @@ def finished_builds(past: Sequence[PastBuild], now: PlannedBuild) -> list[PastBu
     return newest[::-1]
 
 
-def builds_of_other_cells(past: Sequence[PastBuild], now: PlannedBuild) -> list[PastBuild]:
-    """Return what `finished_builds` does, of all matrix cells of the job that are timed as `now` will be."""
-    (job, _, _), (_, _, source), start = now.stream.partition("|"), now.stream.rpartition("|"), now.started_at
-    first, last = f"{job}|", f"|{source}"
-    alike = (one for one in reversed(past) if one.stream.startswith(first) and one.stream.endswith(last))
-    return list(islice((build for build in alike if build.finished_at <= start), WINDOW))[::-1]
+def builds_of_namesakes(past: Sequence[PastBuild], now: PlannedBuild) -> list[PastBuild]:
+    """Return what `finished_builds` does, of all cells and workflows with this job that are timed as `now` will be."""
+    job, source, start = job_alone(now.stream), f"|{now.stream.rpartition('|')[2]}", now.started_at
+    ended = (one for one in reversed(past) if one.finished_at <= start and one.stream.endswith(source))
+    return list(islice((build for build in ended if job_alone(build.stream) == job), WINDOW))[::-1]
 
 
 def quantiles(values: Sequence[float], weights: Sequence[float], shares: Iterable[float]) -> list[float]:
@@ -307,12 +306,12 @@ class Estimate(NamedTuple):
 def duration_features(past: Sequence[PastBuild], now: PlannedBuild) -> tuple[Estimate, Raw] | Unavailable:
     """Return the stream's running estimate and the raw values of the task `build-duration`.
 
-    The target of a row is `estimate.departure(seconds)`. The first build of a matrix cell is estimated by the other
-    cells. Unavailable without a finished, timed build of the job.
+    The target of a row is `estimate.departure(seconds)`. The first build of a stream is estimated by the job's other
+    matrix cells, and by jobs of this name in other workflows. Unavailable without a finished, timed build of these.
     """
     known = _timed(finished_builds(past, now))
     own = len(known)
-    known = known or _timed(builds_of_other_cells(past, now))
+    known = known or _timed(builds_of_namesakes(past, now))
     if not known:
         return NO_BUILD
     running = running_builds(known, past, now)

@@ -129,6 +129,15 @@ def measure_change(files: Sequence[FileChange] | None) -> ChangeSize:
     return ChangeSize(float(len(files)), float(lines), any(is_build_file(file.path) for file in files), kinds)
 
 
+def job_alone(stream: str) -> str:
+    """Return the job of a stream without its workflow and matrix cell.
+
+    >>> job_alone("CI/unit|py3.11|github")
+    'unit'
+    """
+    return stream.partition("|")[0].rpartition("/")[2]
+
+
 MOST_RUNS_BETWEEN = 100  # that were not recorded, between the newest build of a stream and one that continues it
 
 
@@ -163,7 +172,7 @@ def _continues(earlier: Sequence[PastBuild], ci: CiRun) -> bool:
 def usual_stream(builds: Sequence[PastBuild], ci: CiRun) -> str:
     """Return the stream to predict: this job's newest, else (locally) the most frequent of the last 50 builds.
 
-    The first build of a matrix cell will be timed as the other cells are.
+    The first build of a matrix cell or workflow will be timed as the others with this job are.
 
     A build without times, as of modules that could not be imported, is of a stream of its own: it is taken last.
     """
@@ -172,8 +181,8 @@ def usual_stream(builds: Sequence[PastBuild], ci: CiRun) -> str:
     if ours:
         return next((stream for stream in reversed(ours) if not stream.endswith("|")), ours[-1])
     if ci.vendor != "local":
-        job, cells = own.partition("|")[0], [build.stream for build in reversed(builds) if build.stream[-1:] != "|"]
-        return next((own + one.rpartition("|")[2] for one in cells if one.startswith(f"{job}|")), own)
+        timed = (build.stream for build in reversed(builds) if build.stream[-1:] != "|")
+        return next((own + one.rpartition("|")[2] for one in timed if job_alone(one) == job_alone(own)), own)
     lately = [build.stream for build in builds[-50:]]
     of_job = [stream for stream in lately if ci.job and f"/{own}" in stream]  # of any workflow
     return next((stream for stream, _ in Counter(of_job or lately).most_common(1)), own)

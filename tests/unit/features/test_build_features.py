@@ -304,6 +304,8 @@ class TestDuration:
         estimate, _ = _known([*cells, *others], planned(stream="CI/test|py3.13|mark"))
         assert estimate.seconds == pytest.approx(608.0, abs=4.0)
         assert (estimate.spread, estimate.builds) == (0.5, 0)
+        renamed, _ = _known([*cells, *others], planned(stream="Checks/test||mark"))
+        assert (renamed.seconds, renamed.spread) == (estimate.seconds, 0.5)
         own = past_build(1, stream="CI/test|py3.13|mark", seconds=300.0)
         assert _known([*cells, own], planned(stream="CI/test|py3.13|mark"))[0].seconds == pytest.approx(300.0)
 

@@ -86,6 +86,8 @@ class TestStreams:
     def test_a_new_cell_is_timed_as_the_others_are(self) -> None:
         builds = [past("unit|py=3.10|mark"), past("unit|py=3.12|github"), past("unit|py=3.12|"), past("e2e||tests")]
         assert usual_stream(builds, CI) == "unit|py=3.11|github"
+        nightly = CI._replace(workflow="Nightly", cell="")
+        assert usual_stream([past("CI/unit|py=3.10|mark")], nightly) == "Nightly/unit||mark"
 
     def test_a_laptop_finds_the_job_of_any_workflow(self) -> None:
         builds = [past("CI/unit||mark"), past("CI/lint||mark"), past("CI/lint||mark"), past("Nightly/unit||mark")]

@@ -233,8 +233,6 @@ def _bounded_protocol(limits: Limits, proxies: tuple[str, ...] = ()) -> type[Bou
     )
 
 
-FORMATS = ("text", "json")
-LEVELS = ("debug", "info", "warning")
 TEXT = "%(asctime)s %(levelname)s %(message)s"
 SHOWN_FIELDS = ("owner", "project", "peer", "dropped")  # not part of the message
 
@@ -309,7 +307,7 @@ class JsonLines(logging.Formatter):
 
 
 def start_logging(form: str, level: str) -> None:
-    """Send the log to standard error, in one of the FORMATS, from one of the LEVELS on.
+    """Send the log to standard error, as lines of text or of `json`, from this level on: debug, info or warning.
 
     Level debug applies to fedstep only: the libraries' debug lines quote what was sent. Lines are limited (`LogLimit`).
     """

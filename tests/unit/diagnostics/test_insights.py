@@ -1,6 +1,7 @@
 """Facts about what the page of a project shows: what flakes cost, what became slower, how good predictions were."""
 
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -51,12 +52,18 @@ def insights(folder: Path) -> Insights:
     return insights_of(folder)
 
 
-@pytest.fixture
-def grown(tmp_path: Path) -> ProjectStore:
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The history of a project that was learned from build by build, as `train` does."""
-    store = ProjectStore(str(tmp_path / "history"))
-    grow(store, 150, 60)
-    return store
+    folder = tmp_path_factory.mktemp("learned") / "history"
+    grow(ProjectStore(str(folder)), 150, 60)
+    return folder
+
+
+@pytest.fixture
+def grown(tmp_path: Path, learned: Path) -> ProjectStore:
+    """A copy of it."""
+    return ProjectStore(str(shutil.copytree(learned, tmp_path / "history")))
 
 
 def read_nothing(done: int, total: int) -> None:

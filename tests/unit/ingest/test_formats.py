@@ -221,6 +221,7 @@ class TestGzip:
         assert _lost(reports) == []
         assert reports.dropped[-1].reason == "the same bytes as go.json, counted once"
 
+    @pytest.mark.slow
     def test_a_bomb_ends(self) -> None:
         """A file that unpacks to more than 512 MB is read up to there."""
         bomb = gzip.compress(b"<testsuite>" + b" " * (4 << 20), 9)

@@ -91,6 +91,7 @@ class TestRepair:
         assert tests[at] == f"c#{at}#x1B"
         assert dropped[0].source == f"r.xml:{at + 1}"
 
+    @pytest.mark.slow
     def test_nothing_is_yielded_twice_after_unrepairable_damage(self):
         """What was yielded before unrepairable damage is not yielded twice."""
         for padding in range(0, 64, 3):

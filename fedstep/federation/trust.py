@@ -37,8 +37,8 @@ def split_address(url: str) -> SplitResult | None:
         usable = parts.scheme in DEFAULT_PORTS and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return None
-    host = parts.netloc
-    return parts if usable and host.isprintable() and not set(host) & set("\\ ") else None
+    # `urlsplit` drops line breaks, and a separator of lines would be the end of one among the trusted addresses
+    return parts if usable and url.strip().isprintable() and not set(parts.netloc) & set("\\ ") else None
 
 
 def normalize_address(url: str) -> str:
@@ -132,7 +132,7 @@ def load_trusted(environment: Mapping[str, str], root: str) -> frozenset[str]:
     if not path or os.path.commonpath([os.path.realpath(path), os.path.realpath(root)]) == os.path.realpath(root):
         return frozenset()
     with suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
-        return frozenset(line.strip() for line in file.read(LARGEST_FILE).splitlines() if line.strip())
+        return frozenset(line.strip() for line in file.read(LARGEST_FILE).split("\n") if line.strip())
     return frozenset()
 
 

@@ -203,29 +203,33 @@ def fetch_keys(url: str) -> bytes:
 
 
 class IssuerKeys:
-    """The keys of one issuer by `kid`, cached. There is one fetch at a time, and at most one per minute."""
+    """The keys of one issuer by `kid` and algorithm, cached.
+
+    There is one fetch at a time, and at most one per minute.
+    """
 
     def __init__(
         self, name: str, url: str, fetch: Fetch = fetch_keys, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._name, self._url, self._fetch, self._clock = name, url, fetch, clock
-        self._keys: Mapping[str, PyJWK] = {}
+        self._keys: Mapping[tuple[str, str], PyJWK] = {}
         self._fetched, self._next, self._failed = -inf, -inf, False
         self._looking = asyncio.Lock()
         self._background: asyncio.Task[None] | None = None
 
-    async def key(self, kid: str) -> PyJWK | None:
+    async def key(self, kid: str, algorithm: str = ALGORITHMS["RSA"]) -> PyJWK | None:
         """Return the key with this `kid`, None if there is none. Raise IssuerUnreachable while that is unknown."""
+        name = kid, algorithm
         if self._clock() - self._fetched > USABLE:
             self._keys = {}
-        if kid in self._keys:
+        if name in self._keys:
             if self._clock() - self._fetched > FRESH and self._clock() >= self._next and not self._looking.locked():
                 self._background = asyncio.create_task(self._look())  # requests do not wait: the cached key is valid
-            return self._keys[kid]
+            return self._keys[name]
         await self._look()
-        if kid not in self._keys and self._failed:
+        if name not in self._keys and self._failed:
             raise IssuerUnreachable(self._name, self._next - self._clock())
-        return self._keys.get(kid)
+        return self._keys.get(name)
 
     async def _look(self) -> None:
         async with self._looking:
@@ -239,7 +243,7 @@ class IssuerKeys:
                 log.warning("the keys of %s are unavailable: %s", self._name, error.args[0])
             self._next = self._clock() + (AFTER_FAILURE if self._failed else BETWEEN)
 
-    def _read(self) -> Mapping[str, PyJWK]:
+    def _read(self) -> Mapping[tuple[str, str], PyJWK]:
         """Fetch the discovery document, then the keys (OpenID Connect Discovery 1.0, section 4)."""
         about = _object(self._fetch(f"{self._url.rstrip('/')}/.well-known/openid-configuration"))
         place = about.get("jwks_uri")
@@ -250,12 +254,16 @@ class IssuerKeys:
         return read_keys(self._fetch(place))
 
 
-def read_keys(document: bytes) -> Mapping[str, PyJWK]:
-    """Return the keys of a JWK set (RFC 7517) for RS256 and ES256. Raise WireError if it is not a JWK set."""
+def read_keys(document: bytes) -> Mapping[tuple[str, str], PyJWK]:
+    """Return the keys of a JWK set (RFC 7517) by `kid` and algorithm, RS256 or ES256. Raise WireError if it is none.
+
+    Keys of two kinds may have one `kid` (section 4.5).
+    """
     given = _object(document).get("keys")
     if not isinstance(given, list) or len(given) > MOST_KEYS:
         raise WireError("its keys are no JWK set, or too many")
-    return {jwk["kid"]: key for jwk in given if isinstance(jwk, dict) and (key := _key(jwk))}
+    keys = ((jwk["kid"], key) for jwk in given if isinstance(jwk, dict) and (key := _key(jwk)))
+    return {(kid, key.algorithm_name): key for kid, key in keys}
 
 
 def _key(jwk: dict[str, Any]) -> PyJWK | None:
@@ -340,7 +348,7 @@ class Verifier:
             return AccessDenied(
                 "the issuer of the token is not known here", "Whoever runs the aggregator can add it with --oidc."
             )
-        key = await keys.key(kid)
+        key = await keys.key(kid, str(algorithm))
         if key is None:
             return AccessDenied("the key of the token is not one of its issuer's", ASK_AGAIN)
         claims = jwt.decode(

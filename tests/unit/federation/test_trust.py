@@ -1,6 +1,7 @@
 """Which address a token may be sent to."""
 
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -101,6 +102,13 @@ class TestSplitAddress:
         assert split_address(url) is None
         assert normalize_address(url) == ""
 
+    @pytest.mark.parametrize("separator", ["\n", "\r\n", "\t", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029"])
+    def test_separator_of_lines_is_no_part_of_an_address(self, tmp_path, separator: str):
+        """What was confirmed as one address was read as two, the second of which nobody saw."""
+        with pytest.raises(UsageError, match="no address"):
+            add_trusted(f"{OURS}/x{separator}{normalize_address(THEIRS)}", {"HOME": str(tmp_path)})
+        assert split_address(f"{OURS}\n") is not None, "a secret of a CI may end with a line break"
+
     def test_helper_in_another_spelling_is_the_same(self):
         """It would get both shares."""
         for other in ("HTTPS://CI.example:443/x", "https://me@ci.example./", "https://ci.example#a"):
@@ -116,6 +124,13 @@ class TestTrustedFile:
         add_trusted(f"{THEIRS}/fed/", environment)
         expected = {normalize_address(OURS), normalize_address(f"{THEIRS}/fed")}
         assert load_trusted(environment, str(tmp_path / "repo")) == expected
+
+    def test_address_ends_with_its_line_alone(self, tmp_path):
+        environment = {"HOME": str(tmp_path)}
+        add_trusted(OURS, environment)
+        line = f"{normalize_address(OURS)}/x\u2028{normalize_address(THEIRS)}"
+        Path(trusted_file(environment)).write_text(f"{line}\r\n", encoding="utf-8")
+        assert load_trusted(environment, str(tmp_path / "repo")) == {line}
 
     def test_file_inside_the_repository_confirms_nothing(self, tmp_path):
         """In a container the home folder may be the checkout."""

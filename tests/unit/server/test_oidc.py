@@ -173,6 +173,20 @@ class TestKeys:
 
         assert asyncio.run(turn()) == [True, True, False]
 
+    @pytest.mark.parametrize("last", [0, 1])
+    def test_keys_of_two_kinds_may_have_one_name(self, issuer: Issuer, last: int):
+        """RFC 7517, 4.5: the last one of the set was taken, and tokens that the other one signed were denied."""
+        pair = [public("one", RSA[0]), public("one", EC)]
+        issuer.keys = [pair[1 - last], pair[last]]
+        verify = Verifier(issuer.issuers(), AUDIENCE)
+
+        async def both() -> list[bool]:
+            tokens = issuer.token(), issuer.token(EC, algorithm="ES256")
+            senders = [await verify(token, token) for token in tokens]
+            return [isinstance(sender, Identity) for sender in senders]
+
+        assert asyncio.run(both()) == [True, True]
+
     def test_issuer_is_asked_once_a_minute_for_unknown_keys(self, issuer: Issuer):
         """However many unknown keys are named, the issuer is asked once a minute."""
         now = [0.0]
@@ -257,7 +271,7 @@ class TestKeys:
             "text",
         ]
         found = read_keys(json.dumps({"keys": [one, short, wrong_curve, *others]}).encode())
-        assert list(found) == ["one"]
+        assert list(found) == [("one", "RS256")]
         with pytest.raises(WireError):
             read_keys(json.dumps({"keys": [one] * 101}).encode())
 

@@ -11,8 +11,9 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from ipaddress import ip_address, ip_network
 from types import FrameType
 from typing import ClassVar
 
@@ -125,7 +126,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Start the time for the first header section."""
         super().connection_made(transport)
-        self._address = self.client[0] if self.client else ""
+        self._address = self.client[0] if self.client and not is_proxy(self.client[0], self.proxies) else ""
         self._start_header()
         self._wait()
         self._join(self.opened, MOST_OPEN)
@@ -192,7 +193,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
         The oldest, not the newest: so an address that floods still gets its health checks answered.
         """
-        if not self._address or self._address in self.proxies:
+        if not self._address:
             return
         ours = connections.setdefault(self._address, {})
         ours[self] = None
@@ -224,6 +225,18 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport and not self.transport.is_closing():
             log.warning("connection closed: a request was too long or too slow, or its address has too many")
             self.transport.abort()
+
+
+def is_proxy(address: str, proxies: Sequence[str]) -> bool:
+    """Return whether an address is one of these addresses and networks.
+
+    >>> is_proxy("10.0.0.2", ["10.0.0.0/24"]), is_proxy("10.0.1.2", ["10.0.0.0/24"])
+    (True, False)
+    """
+    try:
+        return any(ip_address(address) in ip_network(each) for each in proxies)
+    except ValueError:  # of IPv6 with the name of an interface
+        return False
 
 
 def _bounded_protocol(limits: Limits, proxies: tuple[str, ...] = ()) -> type[BoundedProtocol]:

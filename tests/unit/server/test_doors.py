@@ -445,6 +445,28 @@ class TestConnections:
                 for connection in held:
                     connection.close()
 
+    @pytest.mark.parametrize("proxies", ["127.0.0.1", "127.0.0.0/8"])
+    def test_proxy_may_have_more_connections(self, tmp_path: Path, proxies: str):
+        """It sends for others; one that was named as a part of a network had the limits of a client."""
+        book = TokenBook(f"sqlite:///{tmp_path / 'aggregator.db'}")
+        token = book.create("acme/web", 0.0).encode()
+        book.close()
+        head = (
+            b"POST /v1/updates HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer "
+            + token
+            + b"\r\nContent-Length: 9\r\n\r\nx"
+        )
+        options = ("--proxy-headers", proxies, "--project-rate", "0", "--owner-rate", "0")
+        with aggregator(tmp_path, *options) as url:
+            host, port = url.removeprefix("http://").split(":")
+            held = [socket.create_connection((host, int(port)), timeout=5) for _ in range(2 * MOST_WAITING)]
+            for connection in held:
+                connection.sendall(head)
+            time.sleep(0.5)
+            assert not any(map(_is_closed, held))
+            for connection in held:
+                connection.close()
+
     def test_header_section_in_one_piece_has_the_same_limit(self, tmp_path: Path):
         """It was bounded only where it came in several."""
         with aggregator(tmp_path) as url:

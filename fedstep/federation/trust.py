@@ -38,7 +38,8 @@ def split_address(url: str) -> SplitResult | None:
     except ValueError:
         return None
     # `urlsplit` drops line breaks, and a separator of lines would be the end of one among the trusted addresses
-    return parts if usable and url.strip().isprintable() and not set(parts.netloc) & set("\\ ") else None
+    printable = parts.netloc.isprintable() and url.strip().isprintable()
+    return parts if usable and printable and not set(parts.netloc) & set("\\ ") else None
 
 
 def normalize_address(url: str) -> str:

@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         echo_warnings(f"error: {error}")
     except click.ClickException as error:
         code = error.exit_code
-        error.show()
+        _with_remedy(error).show()
     except (click.Abort, KeyboardInterrupt):
         code = 130
         echo_warnings("interrupted")
@@ -94,6 +94,24 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         place = f" ({error.filename})" if error.filename else ""
         echo_warnings(f"error: {error.strerror or error}{place}")
     sys.exit(0 if code and _runs_before_a_push(sys.argv[1:] if arguments is None else arguments) else code)
+
+
+REPORT_OPTIONS = frozenset(("--report", "--reports", "--xml", "--file", "--files", "--junit-report", "--test-results"))
+QUOTE_GLOBS = (
+    "Give reports with --junit, and a glob in quotes, which the shell leaves alone: --junit 'build/**/TEST-*.xml'"
+)
+
+
+def _with_remedy(error: click.ClickException) -> click.ClickException:
+    """Return the error, of a command that reads reports with the place where they belong."""
+    command = error.ctx.command if isinstance(error, click.UsageError) and error.ctx else None
+    if command is None or not any("--junit" in each.opts for each in command.params):
+        return error
+    if isinstance(error, click.NoSuchOption) and error.option_name in REPORT_OPTIONS:
+        return click.UsageError(f"No such option '{error.option_name}'. Did you mean '--junit'?", error.ctx)
+    if isinstance(error, click.UsageError) and "unexpected extra argument" in error.message:
+        return click.UsageError(f"{error.message}. {QUOTE_GLOBS}", error.ctx)
+    return error
 
 
 def _code_of(error: FedstepError, arguments: Sequence[str]) -> int:

@@ -247,6 +247,10 @@ class GitRunner:
         return self._run(self.root, arguments, stdin, seconds)
 
 
+OLDEST_GIT = "2.29"
+UNKNOWN_OPTION = re.compile(r"unknown (?:option|switch)|unrecognized argument", re.I)
+
+
 def explain_failure(ran: GitResult, root: str) -> Unavailable:
     """Return why git failed, and what to do about it."""
     if ran.code == NOT_INSTALLED:
@@ -258,6 +262,8 @@ def explain_failure(ran: GitResult, root: str) -> Unavailable:
     if "not a git repository" in ran.err or "must be run in a work tree" in ran.err:
         return Unavailable("not a git work tree")
     lines = ran.err.strip().splitlines()
+    if unknown := next((line.strip() for line in lines if UNKNOWN_OPTION.search(line)), ""):  # its usage follows
+        return Unavailable(f"git is too old ({unknown[:100]}): {OLDEST_GIT} or newer is needed, run: git --version")
     return Unavailable(f"git failed: {lines[-1][:200] if lines else f'exit code {ran.code}'}")
 
 

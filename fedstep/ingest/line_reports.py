@@ -159,7 +159,7 @@ class TapReader:
         self._ended: TapLevel | None = None  # subtests whose point comes next
         self._point: TapPoint | None = None
         self._values: dict[str, str] = {}  # of its YAML block
-        self._block, self._block_indent = "", 0  # the key whose value stands on the lines below it
+        self._block, self._yaml_indent = "", 0  # the key whose value stands on the lines below it
         self._is_in_yaml = self._has_bailed_out = self._is_kernel = False
         self._last_line = ""
         self._has_titles = False  # comments name the tests, as tape does
@@ -338,12 +338,13 @@ class TapReader:
     def _read_yaml(self, text: str, indent: int) -> None:
         if text in ("---", "..."):
             self._is_in_yaml, self._block = text == "---", ""
-        elif self._block and indent > self._block_indent:
+            return
+        if self._block and indent > self._yaml_indent:
             self._keep(self._block, text)
         elif (value := YAML_VALUE.match(text)) is not None:
             told, self._block = value[2].strip(), ""
-            if YAML_BLOCK.fullmatch(told):
-                self._block, self._block_indent = value[1], indent
+            if YAML_BLOCK.fullmatch(told) or (value[1] == "details" and not told):  # keys in it are not the point's
+                self._block, self._yaml_indent = value[1], indent
             else:
                 self._values.setdefault(value[1], told.strip("'\"")[:MAX_TEXT])
 
@@ -386,9 +387,10 @@ class TapReader:
 
 def _message_of(values: Mapping[str, str]) -> str:
     """Return what the YAML block of a failed point says: the exception and its text, else what was expected."""
-    told = [values[key] for key in ("name", "error", "message") if values.get(key)]
-    if told:
-        return ": ".join(told[:2])
+    told = [values[key] for key in ("name", "error", "message") if values.get(key)][:2]
+    told += [" ".join(line for line in values.get("details", "").splitlines() if not line.endswith((":", "|-")))]
+    if any(told):
+        return ": ".join(filter(None, told))
     compared = [f"{key} {values[key]}" for key in ("expected", "actual") if values.get(key)]
     return ", ".join(compared)
 

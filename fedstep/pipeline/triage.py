@@ -117,8 +117,8 @@ def find_not_run(reports: Reports, summary: Summary, ci: CiRun, *, is_part: bool
     changed = sum(stats.last_build < last for stats in known.values())
     is_usual = not is_part and changed <= LATELY_CHANGED * len(known) and not summary.selections.builds
     job = stream_name(ci, "", summary.builds)
-    if not is_usual or not summary.builds or not summary.builds[-1].stream.startswith(job):
-        others, is_usual = [], False
+    if not is_usual or not reports.files or not summary.builds or not summary.builds[-1].stream.startswith(job):
+        others, is_usual = [], False  # without a report they may have run
     named = tuple(sorted({place_of[test] for test in unloaded}))
     return NotRun((*unloaded, *others), named, len(known), len(unloaded), is_usual)
 

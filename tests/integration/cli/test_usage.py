@@ -19,12 +19,23 @@ def has_json(command: click.Command) -> bool:
 class TestMisspelt:
     @pytest.mark.parametrize(
         ("arguments", "near"),
-        [(("tirage",), "Did you mean triage?"), (("triage", "--junt", "x"), "Did you mean '--junit'?")],
+        [
+            (("tirage",), "Did you mean triage?"),
+            (("triage", "--junt", "x"), "Did you mean '--junit'?"),
+            (("train", "--report", "x"), "Did you mean '--junit'?"),
+        ],
     )
     def test_a_command_and_an_option_have_a_near_one(self, fresh: Checkout, arguments, near) -> None:
         ran = fresh.run(*arguments)
         assert ran.code == 2
         assert near in ran.err
+
+    @pytest.mark.parametrize("arguments", [("train", "a.xml"), ("triage", "--junit", "a.xml", "b.xml")])
+    def test_reports_without_their_option_are_told_where_they_belong(self, fresh: Checkout, arguments) -> None:
+        """Also what a shell makes of a glob without quotes."""
+        ran = fresh.run(*arguments)
+        assert ran.code == 2
+        assert "Give reports with --junit, and a glob in quotes" in ran.err
 
     def test_a_key_has_a_near_one_on_a_developers_machine(self, fresh: Checkout) -> None:
         (fresh.root / ".fedstep.toml").write_text('agregator = "x"\n')

@@ -93,6 +93,30 @@ class TestSamples:
         assert silent == SILENT.get(name, [])
 
 
+class TestTapMessages:
+    @pytest.mark.parametrize(
+        ("below", "message"),
+        [
+            (
+                "  ---\n    name: AssertionError\n    error: |-\n      no bank\n    stack: |-\n      name: x\n  ...\n",
+                "no bank",
+            ),
+            (  # AVA has the values in a block of its own, whose keys are not those of the point
+                "  ---\n    name: AssertionError\n    details:\n      'Difference:': |-\n        - 1\n        + 2\n"
+                "    message: ''\n  ...\n",
+                "AssertionError: - 1 + 2",
+            ),
+            ("  ---\n    operator: equal\n    expected: 2\n    actual:   1\n  ...\n", "expected 2, actual 1"),
+            ("#   Failed test 'adds'\n#   at t/cart.t line 5.\n#          got: '4'\n", "got: '4'"),
+            ("# tests 1\n# fail 1\n", ""),
+        ],
+    )
+    def test_what_stands_below_a_failed_point_is_its_message(self, below: str, message: str) -> None:
+        """As node-tap, AVA, tape and Perl write it; sums at the end are none."""
+        (run,) = _read_text(f"TAP version 13\nnot ok 1 - adds\n{below}1..1\n", "r.tap").tests
+        assert run.message.endswith(message) if message else run.message == ""
+
+
 class TestCrashedRuns:
     @pytest.mark.parametrize(
         "name", ["trx-crashed-host.trx", "trx-aborted.trx", "trx-no-results.trx", "trx-crash-beside-failure.trx"]

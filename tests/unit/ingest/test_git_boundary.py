@@ -160,6 +160,10 @@ class TestRefusals:
                 "git failed: fatal: bad config line 1 in file .git/config",
             ),
             ("", "git failed: exit code 128"),
+            (  # git before 2.15, and how to call it behind
+                "Unknown option: --no-optional-locks\nusage: git [--version]\n           <command> [<args>]",
+                "git is too old (Unknown option: --no-optional-locks): 2.29 or newer is needed, run: git --version",
+            ),
         ],
     )
     def test_a_refusal_says_what_to_do(self, repo: Path, err: str, remedy: str) -> None:

@@ -48,6 +48,10 @@ def reports(*tests: str, failed: str = "", skipped: str = "", dropped: tuple[Dro
 
 
 class TestNotRun:
+    def test_without_a_report_the_tests_may_have_run(self) -> None:
+        """A wrong --junit is no build in which tests did not run."""
+        assert find_not_run(Reports(), history("tests.cart#pays"), CI, is_part=False).tests == ()
+
     @pytest.mark.parametrize(
         ("failed", "place"),
         [

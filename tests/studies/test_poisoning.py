@@ -55,6 +55,14 @@ class TestFirstPromotion:
 
 
 class TestSlowDrift:
+    def test_a_drift_of_a_fifth_is_held_by_build_failures(self):
+        """Eight examples a batch: at half of the rate this federation lost 0.032, because it had hardly learned."""
+        drift, none = (plans(share, from_starter=False)[name] for share, name in ((0.2, "slow drift"), (0.0, "none")))
+        attacked, clean = (
+            run(plan, 111, tasks=("build-failure",)).production["build-failure"] for plan in (drift, none)
+        )
+        assert attacked[-1] >= clean[-1] - 0.02
+
     def test_a_drift_of_a_fifth_is_held_where_flakes_are_rare(self):
         """With 5 % of flakes ten attackers of fifty cost production 0.034 in this federation, and 0.029 on average."""
         drift, none = (plans(share, from_starter=False)[name] for share, name in ((0.2, "slow drift"), (0.0, "none")))

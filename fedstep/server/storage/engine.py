@@ -342,11 +342,18 @@ def _make_private(store: str) -> None:
 
 # The tables as this user finds them by their names, and the schemas in which their functions are looked up.
 _OTHERS = """
-SELECT 'table ' || c.relname, pg_get_userbyid(c.relowner) FROM pg_class c
-WHERE c.oid IN (SELECT to_regclass(name) FROM unnest(%(names)s::text[]) name) AND NOT pg_has_role(c.relowner, 'USAGE')
+WITH others AS (
+    SELECT oid, rolname FROM pg_roles
+    WHERE NOT rolsuper AND NOT pg_has_role(oid, 'USAGE') AND rolname <> 'pg_database_owner'
+)
+SELECT 'table ' || relname, rolname FROM pg_class JOIN others ON others.oid = relowner
+WHERE pg_class.oid IN (SELECT to_regclass(name) FROM unnest(%(names)s::text[]) name)
 UNION ALL
-SELECT 'schema ' || n.nspname, 'everyone' FROM pg_namespace n, aclexplode(n.nspacl) a
-WHERE n.nspname = ANY(current_schemas(false)) AND a.grantee = 0 AND a.privilege_type = 'CREATE'
+SELECT 'schema ' || nspname, rolname FROM pg_namespace JOIN others ON others.oid = nspowner
+WHERE nspname = ANY(current_schemas(false))
+UNION ALL
+SELECT 'schema ' || nspname, 'everyone' FROM pg_namespace, aclexplode(nspacl)
+WHERE nspname = ANY(current_schemas(false)) AND grantee = 0 AND privilege_type = 'CREATE'
 """
 
 

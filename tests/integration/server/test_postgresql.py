@@ -388,6 +388,15 @@ class TestSchema:
         lines = [record.getMessage() for record in caplog.records]
         assert [f"'table tokens' is open to '{name}\\nthem'" in line for line in lines] == [True, False]
         assert "'schema public' is open to 'everyone'" in lines[1]
+        caplog.clear()
+        asked(database, "alter table tokens owner to fedstep")
+        asked(database, "revoke create on schema public from public")
+        warn_of_others(ours_url)
+        assert caplog.text == "", "the administrator of the server can do anything"
+        asked(database, f'create schema {name}_us authorization "{name}\nthem"')
+        asked(database, f"grant usage on schema {name}_us to {name}_us")
+        warn_of_others(ours_url)
+        assert f"'schema {name}_us' is open to '{name}\\nthem'" in caplog.text
 
     def test_commits_are_durable_whatever_the_server_is_set_to(self, database, ours):
         """Commits are durable, also where the server is configured otherwise."""

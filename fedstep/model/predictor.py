@@ -197,15 +197,12 @@ class Predictor(NamedTuple):
 
         `facts` are numbers that the phrases use, and that add nothing: {"recent-flips": 3}.
         """
-        parts, local = schema().tasks[task].parts, self._local(task)
-        weights, usual = self._summed(schema().tasks[task], local), schema().tasks[task].usual()
-        base, start = 0.0, 0
+        model, local = schema().tasks[task], self._local(task)
+        weights, usual, base = self._summed(model, local), model.usual(), 0.0
         found: list[FeatureContribution] = []
-        for part in parts:
-            size = len(part.names())
-            expected = sum(map(mul, weights[start : start + size], usual[start : start + size]))
+        for part, start, end in model.spans():
+            expected = sum(map(mul, weights[start:end], usual[start:end]))
             pairs = [(offset, weights[start + offset] * value) for offset, value in part.encode(raw[part.name])]
-            start += size
             if part.name == "bias":
                 base += sum(added for _, added in pairs)
                 continue

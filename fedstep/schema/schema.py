@@ -7,7 +7,7 @@ import os
 import re
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from hashlib import sha256
@@ -315,9 +315,14 @@ class Task(NamedTuple):
         """Return the first coordinate of the part with this name."""
         return _starts(self.parts)[[one.name for one in self.parts].index(part)]
 
+    def spans(self) -> Iterator[tuple[Encoder, int, int]]:
+        """Return each part with its first coordinate, and the one behind its last."""
+        starts = _starts(self.parts)
+        return zip(self.parts, starts, (*starts[1:], self.size()), strict=True)
+
     def size(self) -> int:
         """Return the number of coordinates."""
-        return sum(len(part.names()) for part in self.parts)
+        return len(self.names())
 
     def word_lists(self) -> tuple[tuple[int, BagOfWords], ...]:
         """Return the parts that are lists of words, each with its first coordinate."""
@@ -347,8 +352,7 @@ class Task(NamedTuple):
         An explanation compares with it: what is as usual explains nothing. Evidence is compared with none: the mean of
         failures in a row is that of a few long breaks, beside which a test that failed three times seems to recover.
         """
-        means = _usual().get(self.name, {})
-        return array("d", (0.0 if name.startswith("evidence-") else means.get(name, 0.0) for name in self.names()))
+        return _usual_values(self.name, self.parts)
 
     def margins(self, weights: Sequence[float], columns: Columns) -> list[float]:
         """Return the margin of every row, from the raw values of all rows: one column for each part, by its name.
@@ -420,6 +424,12 @@ def _canonical(tasks: Iterable[Task]) -> str:
     for name, digest_name in _DIGEST_NAMES.items():
         text = text.replace(name, digest_name)
     return text
+
+
+@cache
+def _usual_values(task: str, parts: tuple[Encoder, ...]) -> "array[float]":
+    means = _usual().get(task, {})
+    return array("d", (0.0 if name.startswith("evidence-") else means.get(name, 0.0) for name in _names(parts)))
 
 
 @cache

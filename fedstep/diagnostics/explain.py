@@ -272,12 +272,11 @@ def _shared(forecaster: Predictor, values: Raw) -> list[ExplainedFeature]:
     task = schema().tasks["flaky"]
     production, usual = forecaster.production["flaky"], task.usual()
     local = forecaster.correction.local.get("flaky", LocalWeights()).shared
-    base, start = ExplainedFeature("bias", "1", 0.0, 0.0), 0
+    base = ExplainedFeature("bias", "1", 0.0, 0.0)
     found: list[ExplainedFeature] = []
-    for part in task.parts:
-        span = range(start, start + len(part.names()))
-        ours = sum(production[index] * usual[index] for index in span)
-        theirs = sum(local.get(index, 0.0) * usual[index] for index in span)
+    for part, start, end in task.spans():
+        ours = sum(production[index] * usual[index] for index in range(start, end))
+        theirs = sum(local.get(index, 0.0) * usual[index] for index in range(start, end))
         pieces = [
             ExplainedFeature(
                 feature,
@@ -292,7 +291,6 @@ def _shared(forecaster: Predictor, values: Raw) -> list[ExplainedFeature]:
         else:
             base = replace(base, shared=base.shared + ours, local=base.local + theirs)
             found += _against_usual(part, pieces, ours, theirs)
-        start = span.stop
     return [base, *found]
 
 

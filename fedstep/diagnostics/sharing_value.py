@@ -74,7 +74,7 @@ def value_of_live_sharing(store: ProjectStore, live: LocalModel) -> tuple[ValueO
 
 
 def _no_weights() -> Mapping[str, Sequence[float]]:
-    return {task: zeros(len(schema().tasks[task].names())) for task in TASK_NAMES}
+    return {task: zeros(schema().tasks[task].size()) for task in TASK_NAMES}
 
 
 def _replay(store: ProjectStore, replays: Sequence[_ReplayBuilder]) -> list[BuildRecord]:

@@ -47,6 +47,12 @@ class TestSite:
             row = f"| [{named[1]}]({page.name}) | {named[2]} | {stated[2]} | {stated[1].lower()}"
             assert row in index, row
 
+    def test_the_index_lists_each_decision_once_in_order(self) -> None:
+        """Rows of the index and of the navigation are sorted by number, without a decision twice."""
+        pages = sorted(page.name for page in (ROOT / "docs/decisions").glob("[0-9]*.md"))
+        for file, link in ("docs/decisions/index.md", r"^\| \[\d{4}\]\((.+?)\)"), ("mkdocs.yml", r"decisions/(\d.+)$"):
+            assert re.findall(link, (ROOT / file).read_text(encoding="utf-8"), re.M) == pages, file
+
     def test_the_architecture_names_modules_that_exist(self) -> None:
         """Each `package/module.py` on the architecture page is a file below fedstep/."""
         page = (ROOT / "docs/explanation/architecture.md").read_text(encoding="utf-8")

@@ -316,7 +316,9 @@ def failure_word(message: str) -> str:
     >>> failure_word('failed on setup with "TypeError: no"'), failure_word("cart.cpp:3\nExpected equality")
     ('TypeError', 'Expected')
     """
-    message = PLACE.sub("", COLOUR.sub("", message[:MAX_TEXT]).lstrip())
+    message = COLOUR.sub("", message[:MAX_TEXT]).lstrip()
+    if place := PLACE.match(message):
+        message = message[place.end() :]
     exception = EXCEPTION.search(message)
     return (exception[0] if exception else next(iter(message.split()), "").rstrip(":"))[:MAX_TYPE]
 

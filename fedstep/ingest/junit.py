@@ -7,7 +7,7 @@ import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice, pairwise
+from itertools import chain, pairwise
 from math import inf
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -393,13 +393,16 @@ class Document:
         return frozenset(handler.timestamps if isinstance(handler, JUnitHandler) else ())
 
     def __iter__(self) -> Iterator[TestRun | Dropped]:
+        return chain.from_iterable(self._batches())  # item by item, each generator in between would cost 1 %
+
+    def _batches(self) -> Iterator[list[TestRun | Dropped]]:
         try:
             yield from self._read(self._restart())
         except DamagedDocument as damage:  # of the gzip format
             self.damage = damage
-        yield from self._final_notes()
+        yield list(self._final_notes())
 
-    def _read(self, chunks: Iterator[bytes]) -> Iterator[TestRun | Dropped]:
+    def _read(self, chunks: Iterator[bytes]) -> Iterator[list[TestRun | Dropped]]:
         head = next(chunks, b"")
         chunks = chain((head,), chunks)
         text = next(convert_to_utf8(iter((head,)), Repairs()))  # PowerShell writes UTF-16
@@ -420,15 +423,15 @@ class Document:
 
     def _read_whole(
         self, chunks: Iterator[bytes], read: Callable[[Iterator[bytes], CaseCollector], str]
-    ) -> Iterator[TestRun | Dropped]:
+    ) -> Iterator[list[TestRun | Dropped]]:
         try:
             self._tool = read(chunks, self.parser.collector)
         except RejectedDocument as rejection:
             self.rejection = str(rejection)
-        yield from self.parser.collector.take()
+        yield self.parser.collector.take()
 
-    def _read_xml(self, chunks: Iterator[bytes]) -> Iterator[TestRun | Dropped]:
-        """Yield the items of the document; read a damaged one again with repairs, and go on where it stopped.
+    def _read_xml(self, chunks: Iterator[bytes]) -> Iterator[list[TestRun | Dropped]]:
+        """Yield the items in batches; read a damaged document again with repairs, and go on where it stopped.
 
         Several documents in one file are read as one. If repairs do not help, only what starts an element of a report
         is a tag.
@@ -436,16 +439,16 @@ class Document:
         count = 0
         for items in self._parse(convert_to_utf8(chunks, self.repairs)):
             count += len(items)
-            yield from items
+            yield items
         join = join_documents if self.damage and str(self.damage) == JUNK and self.is_junit else iter
         if self.damage and join is not iter:
             line = self.damage.line
             self._begin()
             self.repairs.add(SEVERAL, line)
             joined = self._parse(join(convert_to_utf8(self._restart(), self.repairs)))
-            for item in islice(chain.from_iterable(joined), count, None):
-                count += 1
-                yield item
+            for items in _skip(joined, count):
+                count += len(items)
+                yield items
         for is_last in (False, True):
             if not self.damage or self.damage.truncated or (is_last and not self.damage.is_syntax):
                 return
@@ -453,9 +456,9 @@ class Document:
             self._begin()
             repaired = repair(join(convert_to_utf8(self._restart(), self.repairs)), self.repairs)
             repaired = repair_tags(repaired, self.repairs, elements)
-            for item in islice(chain.from_iterable(self._parse(repaired)), count, None):
-                count += 1
-                yield item
+            for items in _skip(self._parse(repaired), count):
+                count += len(items)
+                yield items
 
     def _parse(self, chunks: Iterator[bytes]) -> Iterator[list[TestRun | Dropped]]:
         collector = self.parser.collector
@@ -560,3 +563,14 @@ def _rule_of(document: Document, cases: Sequence[TestRun], counts: Mapping[str, 
     if is_rerun:
         return combine_pytest_reruns
     return combine_pytest_counted if 1 in counts.values() else combine_pytest
+
+
+def _skip(batches: Iterable[list[TestRun | Dropped]], count: int) -> Iterator[list[TestRun | Dropped]]:
+    """Yield the batches without their first `count` items.
+
+    >>> list(_skip([[1, 2], [3, 4]], 3))
+    [[], [4]]
+    """
+    for items in batches:
+        yield items[count:]
+        count = max(0, count - len(items))

@@ -41,6 +41,7 @@ from fedstep.ingest.xml_reports import (
 from fedstep.types import NO_SECONDS, Outcome, TestRun
 
 FAILED, AGAIN, SKIPPED, TODO, MISSING, COLLECTED = 1, 2, 4, 8, 16, 32
+TROUBLES = FAILED | AGAIN | COLLECTED
 CTEST_MISSING = "Unable to find executable"  # CTest prints such a test as failed, and reports it as skipped
 COLLECTIONS = (COLLECTION, "collection skipped")  # pytest's messages of a module without its tests
 FAILED_IMPORT = "unittest.loader._FailedTest"
@@ -52,7 +53,7 @@ GO_ABORTED = ("Failure", "Runtime error")
 # A file of Node that does not load, or whose process exits: its name is a test beside the suites.
 NODE_FILE = re.compile(r"ERR_TEST_FAILURE'[^{}]*\b(?:(exitCode: \d+)|exitCode: null), (?:signal: null|(signal: '\w+'))")
 PLACE = re.compile(r"(.*\.\w{1,5}):\d+")  # Busted's classes and ExUnit's files have a line, which moves
-NUMBER_STARTS = frozenset("#0123456789")
+NUMBER_STARTS = frozenset("#0123456789(")  # "(init)" is the first case of TAP::Formatter::JUnit
 NUMBERED = re.compile(r"(?:(\d{1,9}) - |#(\d{1,9}) )(\S.*)", re.S)  # a test point of TAP in JUnit's form
 NODE_FAILURES = re.compile(r"fail (\d{1,9})")
 MARKS = {"failure": FAILED, "error": FAILED, "skipped": SKIPPED, "disabled": SKIPPED}
@@ -256,6 +257,7 @@ class JUnitHandler:
         self._message = self._failure_text = self._failure_end = ""
         self._is_reading_text = self._is_output = False
         self._class, self._prefix = NO_CLASS, ""  # of the last case, and how the names of its class begin
+        self._is_numbered = False
         self._is_mocha = signature.named("Mocha Tests")
         self._root_file = ""
         self._attempt = 0
@@ -440,8 +442,6 @@ class JUnitHandler:
         collector, get = self._collector, case.get
         collector.count += 1
         name, class_name, time = get("name", ""), get("classname") or _other_class(case), get("time")
-        if name[:1] in NUMBER_STARTS:
-            name = self._without_number(name)
         if not name and not class_name:
             collector.drop(NAMELESS)
             if not self._marks & FAILED:
@@ -449,10 +449,12 @@ class JUnitHandler:
                 return
             name, class_name = UNNAMED, self._label
         file = self._file(case) if self._suite_file or "file" in case else ""
-        if self._marks & (FAILED | AGAIN | COLLECTED):
+        if self._marks & TROUBLES:
             class_name, name, file, case = self._settle_place(class_name, name, file, case)
         if class_name != self._class:
             self._change_class(class_name, name, file)
+        if self._is_numbered:
+            name = self._without_number(name)
         test = self._prefix + name
         if len(test) > MAX_NAME or not test.isprintable() or (self._folder and self._folder in name):
             test = collector.identify(self._prefix, name)
@@ -532,7 +534,8 @@ class JUnitHandler:
         return relative_path(_without_line(case.get("file") or self._suite_file), self._collector.root)[:MAX_NAME]
 
     def _change_class(self, class_name: str, name: str, file: str) -> None:
-        """Set how the names of tests of this class begin."""
+        """Set how the names of tests of this class begin, and whether they may be numbered: its first one tells."""
+        self._is_numbered = name[:1] in NUMBER_STARTS
         suite = self._suites[-1] if self._suites else NO_SUITE
         script = script_of(file, relative_path(suite.name, self._collector.root))
         if script:  # the name tells, too, how its identity begins

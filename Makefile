@@ -7,8 +7,9 @@ REPLAY ?= ../shared/tools/replay_junit.py
 # Two cores are busy with three workers, for a third of the tests' time is waiting. Neighbours share a worker, and so what
 # their module has made.
 BESIDE = -n 3 --dist worksteal
-# `tests/unit` mirrors `fedstep/`.
+# `tests/unit` mirrors `fedstep/`. Of the server only what aggregates is pure: the rest has stores and sockets.
 UNIT = tests/unit
+NO_SERVERS = --ignore-glob='tests/unit/server/test_*' --ignore=tests/unit/server/storage --ignore=tests/unit/server/secagg
 # Pages in plain terms: `make check` holds them to that. Add a page once `make prose` is silent about it.
 PLAIN = README.md CONTRIBUTING.md CHANGELOG.md SECURITY.md CODE_OF_CONDUCT.md docs/index.md docs/tutorial docs/how-to \
   $(addprefix docs/reference/,data.md python.md reports.md results.md versions.md) \
@@ -22,7 +23,7 @@ demo: .venv/demo  ## recorded builds of real projects against a real aggregator;
 	$(BIN)/fedstep demo
 
 test-unit: .venv/dev  ## the tests of pure functions, without servers and pipelines: under a minute
-	$(BIN)/pytest -n 2 -m "not full and not slow" $(UNIT)
+	$(BIN)/pytest $(BESIDE) -m "not full and not slow" $(UNIT) $(NO_SERVERS)
 
 test: tools .venv/dev  ## the whole suite except what is marked `full`
 	$(BIN)/pytest $(BESIDE)
@@ -36,7 +37,7 @@ fuzz: .venv/dev  ## mutated reports for ten minutes: nothing is raised, and time
 	$(BIN)/python -m tests.fuzz
 
 coverage: .venv/dev  ## branch coverage of the unit tests; fails below `fail_under` of pyproject.toml
-	$(BIN)/pytest -n 2 -m "not full and not slow" $(UNIT) --cov --cov-report=term
+	$(BIN)/pytest -n 2 -m "not full" $(UNIT) --cov --cov-report=term
 
 check: .venv/dev  ## lint, spelling, types, architecture, docs: seconds
 	$(BIN)/ruff check .

@@ -71,6 +71,7 @@ def read_nothing(done: int, total: int) -> None:
 
 
 class TestLoadHistory:
+    @pytest.mark.slow
     def test_what_train_keeps_needs_no_build(self, grown: ProjectStore) -> None:
         assert load_history(grown, read_nothing).summary.count == 60
 
@@ -136,6 +137,7 @@ class TestInsights:
         assert set(found) == {SLOW, HOSTILE[0], "unit|py3.11|github"}
         assert found["unit|py3.11|github"].minutes_a_week == pytest.approx(28 * 10, rel=0.1)
 
+    @pytest.mark.slow
     def test_a_test_that_fails_every_time_is_said_first(self, tmp_path: Path, insights: Insights) -> None:
         """It is listed with its failures in a row and their beginning; a flaky test that passed since is not."""
         write_history(tmp_path, broken_from=BUILDS - 5)

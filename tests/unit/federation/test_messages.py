@@ -52,6 +52,7 @@ MODEL = messages.Model("a" * 16, 4, 3, "2026-01-31T12:00Z", {"flaky": array("f",
 
 
 class TestRoundTrip:
+    @pytest.mark.slow
     @given(updates())
     def test_an_update_survives_the_wire(self, update):
         assert messages.unpack_update(messages.pack_update(update)) == update
@@ -175,6 +176,7 @@ class TestRefusals:
             with suppress(WireError):
                 unpacked(bytes(changed))
 
+    @pytest.mark.slow
     @given(
         st.dictionaries(
             st.sampled_from(["flaky", "candidate/a", "__metadata__"]) | st.text(max_size=8),

@@ -23,6 +23,7 @@ class TestConcurrentJobs:
         counts = [race(remote, jobs, number).records for number in range(3)]
         assert counts == [4, 8, 12]
 
+    @pytest.mark.slow
     def test_jobs_killed_at_any_moment_leave_nothing_broken(self, remote, ada):
         ada.record(500)
         ada.publish()

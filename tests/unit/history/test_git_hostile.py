@@ -95,6 +95,7 @@ class TestForeignContent:
         assert taken.added == 1
         assert "20 entries" in taken.warnings[0]
 
+    @pytest.mark.slow
     def test_oversized_record_is_refused_and_others_are_read(self, remote, bob):
         """A record that is too large is refused, and the others are read."""
         large = blob(remote, bytes(LARGEST_RECORD + 1))

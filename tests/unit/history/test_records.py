@@ -217,6 +217,7 @@ class TestDamage:
         packed[data.draw(st.integers(0, len(packed) - 1))] ^= 1 << data.draw(st.integers(0, 7))
         assert refused(bytes(packed)) or same(decode_record(bytes(packed)), WHOLE)
 
+    @pytest.mark.slow
     def test_a_bomb_is_refused_in_bounded_memory(self) -> None:
         program = """
 import resource, sys

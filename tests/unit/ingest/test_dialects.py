@@ -175,6 +175,7 @@ class TestAnyInput:
         assert reports.files == 1
         assert all(run.test for run in reports.tests)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("root", [b"<TestRun>", b"<robot>", b"<robot><test name='t'>", b"<testsuite>"])
     def test_deep_nesting_stops_in_every_format(self, root):
         (reading,) = summarize([("r.xml", lambda: io.BytesIO(root + b"<x>" * 300_000))])

@@ -104,6 +104,7 @@ class TestProcesses:
         read_change(str(tmp_path / "partial"), LOCAL)
         assert set(snapshot(tmp_path / "partial")) == before
 
+    @pytest.mark.slow
     @pytest.mark.skipif(sys.platform != "linux", reason="no other system limits the memory of a child")
     @pytest.mark.parametrize("file", ["info/attributes", "info/grafts", "objects/info/alternates"])
     def test_file_of_git_without_an_end_takes_no_more(self, repo: Path, file: str) -> None:

@@ -29,6 +29,7 @@ class TestMemory:
         assert tests == ["#n"]
         assert "250,000 nested" in dropped[0].reason
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "giant", [b"<!--" + b"-a" * 2_300_000 + b"-->", b"<testcase " + b"a='1' " * 750_000 + b"/>"]
     )

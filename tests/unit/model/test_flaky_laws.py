@@ -115,6 +115,7 @@ class TestMonotone:
         assume(after.summary.tests[TEST].flips > history.summary.tests[TEST].flips)
         assert chance(after, predictor) >= chance(history.then("pp"), predictor)
 
+    @pytest.mark.slow
     @COMMON
     @given(LETTERS, SEEDS)
     def test_one_more_pass_never_raises_it_once_it_flipped(self, letters: str, seed: int) -> None:
@@ -146,6 +147,7 @@ class TestMonotone:
 
 
 class TestProof:
+    @pytest.mark.slow
     @COMMON
     @given(st.lists(st.integers(0, 19), min_size=3, max_size=3, unique=True), st.integers(0, 300), SEEDS)
     def test_three_gold_flips_in_twenty_runs_are_80_percent(self, at: Sequence[int], before: int, seed: int) -> None:
@@ -164,6 +166,7 @@ class TestProof:
 
 
 class TestReal:
+    @pytest.mark.slow
     @COMMON
     @given(LETTERS, st.integers(1, 12), SEEDS)
     def test_failures_judged_real_never_raise_it(self, letters: str, count: int, seed: int) -> None:

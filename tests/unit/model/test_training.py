@@ -100,6 +100,7 @@ def assert_same(one: LearnedState, other: LearnedState) -> None:
 
 
 class TestLostCache:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("lost", "damage"),
         [

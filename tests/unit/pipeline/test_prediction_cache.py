@@ -55,6 +55,7 @@ class TestCachedPrediction:
         assert cached.summary.count == worked_out.summary.count
         assert repr(cached.summary.builds) == repr(worked_out.summary.builds)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("change", ["record", "correction", "model", "damage"])
     def test_a_cache_that_no_longer_fits_is_not_used(self, store: ProjectStore, change: str) -> None:
         cached_model = load_model(store)

@@ -436,6 +436,7 @@ def refused(reader: str, written: str, ordinary: str) -> bool:
 
 
 class TestSinks:
+    @pytest.mark.slow
     @pytest.mark.parametrize("sink", SINKS)
     def test_no_hostile_text_is_obeyed(self, sink: str, tmp_path: Path) -> None:
         """Names, messages, paths, branches, owners, warnings: whatever is free text is one of these."""

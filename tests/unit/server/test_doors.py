@@ -34,6 +34,7 @@ from fedstep.server.storage.store import Store
 from fedstep.server.storage.tables import receipts
 from fedstep.server.storage.update_repository import StoredReceipt, UpdateOffer, UpdateRejected
 from fedstep.server.storage.version_repository import VersionListing, schemas_of
+from tests.helpers.aggregator import until
 from tests.helpers.cli import aggregator
 from tests.helpers.narrow import expect
 
@@ -64,8 +65,7 @@ class TestReceipts:
             assert (first.status, second.status) == (202, 202)
             assert first.body != second.body
             assert post(house, update(1), ours).body == second.body, "a repeat of the same sender is one"
-            text = house.send("GET", "/metrics", {}, b"", 5.0).body.decode()
-            assert "fedstep_buffer_updates 2" in text
+            until(lambda: b"fedstep_buffer_updates 2" in house.send("GET", "/metrics", {}, b"", 5.0).body)
 
     def test_id_of_an_open_aggregator_is_that_of_the_update(self):
         assert Identity("").receipt_id("a", "b") == "a"

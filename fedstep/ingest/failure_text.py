@@ -50,9 +50,11 @@ _FAILING = re.compile(
 )
 _NO_MESSAGE = re.compile(
     r"(?:assert(?:ion)?\s*(?:error|failed|false|not true)?|failed|failure|(?:build |runtime )?error|none|null|false"
-    r"|exception|time(?:d\s?)?out|segfault|(?:child )?(?:killed|aborted)|exit code \d+)?\W*",
+    r"|exception)?\W*",
     re.I,
 )
+# How a test ended: it says more than nothing, and not which two tests have a cause in common.
+_END = re.compile(r"(?:time(?:d\s?)?out|segfault|(?:child )?(?:killed|aborted)|exit code \d+)\W*", re.I)
 
 
 _TRACEBACK = "Traceback (most recent call last)"
@@ -145,7 +147,7 @@ def _signature(test: str, failure_type: str, message: str, text: str) -> str:
     told = _normalized(message)
     if frame:
         told = _NUMBER.sub("<n>", told) if "assert" not in f"{failure_type}{message}".lower() else told
-    elif _NO_MESSAGE.fullmatch(told.removeprefix(NO_WORD)):
+    elif any(words.fullmatch(told.removeprefix(NO_WORD)) for words in (_NO_MESSAGE, _END)):
         frame = group_of(test) or test  # "AssertionError" alone says nothing that two classes could have in common
     parts = "\0".join((failure_type, told, frame))
     return blake2b(parts.encode(errors="backslashreplace"), digest_size=8).hexdigest()

@@ -127,6 +127,13 @@ class TestMessage:
         """The first lines of a traceback were shown up to the column before its cause."""
         assert read_failure("tests.cart#<init>", "ImportError", message, text).message == told
 
+    @pytest.mark.parametrize("message", ["timeout", "Timed out", "SEGFAULT", "exit code 3"])
+    def test_how_a_test_ended_says_more_than_its_text(self, message: str) -> None:
+        """It is shown, but two classes that ended alike have no cause in common."""
+        first, second = (read_failure(f"{name}#adds", "", message, "AssertionError") for name in ("Cart", "Shop"))
+        assert first.message == second.message == message
+        assert first.signature != second.signature
+
     def test_the_report_s_own_message_is_kept(self) -> None:
         """A newcomer recognizes `assert 200 == 401`; the word `assert` alone helps nobody."""
         assert read_failure("a#b", "assert", "assert 200 == 401\n +  where 401 = f()\n3", "").message == (

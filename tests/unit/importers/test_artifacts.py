@@ -88,6 +88,11 @@ class TestZips:
         assert not reports.tests
         assert any(reason in item.reason for item in reports.dropped), reports.dropped
 
+    def test_a_member_without_a_name_hides_no_other(self) -> None:
+        """Python ends a name at a NUL, and then it is empty."""
+        content = zipped(("z.xml", REPORT), ("a.xml", REPORT)).getvalue().replace(b"z.xml", b"\0.xml")
+        assert len(read_reports(iter_zip_reports(io.BytesIO(content), "artifact")).tests) == 1
+
     @given(st.binary(max_size=300), st.integers(0, 200))
     def test_any_bytes_in_any_place_of_a_zip_are_read_or_named(self, noise: bytes, place: int) -> None:
         content = bytearray(zipped(("a.xml", REPORT), ("b.xml", REPORT)).getvalue())

@@ -140,11 +140,10 @@ def _distances(builds: Sequence[PastBuild], now: PlannedBuild) -> Mapping[str, S
 
 def _ages(builds: Sequence[PastBuild], now: PlannedBuild) -> Sequence[float]:
     """Return how many newer builds there are; of one that a timer started, before another one, how many of these."""
-    ages: list[float] = list(range(len(builds)))
+    ages = list(range(len(builds)))
     if now.event == SCHEDULED:
-        scheduled = [age for age in ages if builds[-1 - int(age)].event == SCHEDULED]
-        for rank, age in enumerate(scheduled):
-            ages[int(age)] = rank
+        for rank, age in enumerate([age for age in ages if builds[-1 - age].event == SCHEDULED]):
+            ages[age] = rank
     return ages[::-1]
 
 

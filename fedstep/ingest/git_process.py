@@ -210,25 +210,21 @@ def limit_memory(process: subprocess.Popen[bytes]) -> None:
 
 
 def _collect(process: subprocess.Popen[bytes], deadline: float) -> GitResult:
-    deadline, out, is_running = max(deadline, time.monotonic() + _MIN_WAIT), b"", True
-    while is_running and len(out) <= _MOST_OUTPUT:
+    deadline = max(deadline, time.monotonic() + _MIN_WAIT)
+    ran = None
+    while ran is None:
         try:
             out, err = process.communicate(timeout=min(_LOOK_SECONDS, max(0.0, deadline - time.monotonic())))
-            is_running = False
+            ran = GitResult(process.returncode, out, err.decode("utf-8", "replace"))
         except subprocess.TimeoutExpired as late:
             out = late.output or b""
-            if time.monotonic() >= deadline:
-                break
-    if is_running:
-        process.kill()
-        process.communicate()
+            if len(out) > _MOST_OUTPUT or time.monotonic() >= deadline:
+                process.kill()
+                process.communicate()
+                ran = GitResult(TIMED_OUT, b"", "timeout")
     if len(out) > _MOST_OUTPUT:
         return GitResult(128, b"", f"fatal: its output is larger than {_MOST_OUTPUT >> 20} MB")
-    return (
-        GitResult(TIMED_OUT, b"", "timeout")
-        if is_running
-        else GitResult(process.returncode, out, err.decode("utf-8", "replace"))
-    )
+    return ran
 
 
 class GitRunner:

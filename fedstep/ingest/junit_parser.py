@@ -335,19 +335,12 @@ class JUnitHandler:
             self._marks |= mark | TODO * is_todo | MISSING * is_missing | COLLECTED * is_collected
             if mark != SKIPPED and not self._failure_type:
                 self._start_failure(attributes)
-        elif name == "system-out" and self._marks & FAILED and not self._is_explained():
-            self._is_output = self._is_reading_text = True  # CTest has nothing else
-            self._tokenizer.set_text_handler(self._read_text)
+        elif name == "system-out" and self._marks & FAILED:
+            self._start_output()
         elif name == "property":
             self._read_property(attributes)
         elif name in ("error", "failure") and self._depth == (self._suites[-1].depth if self._suites else 1) + 1:
             self._fail_suite(attributes)
-
-    def _is_explained(self) -> bool:
-        """Tell whether a failure has a message. nextest's type is one: "test failure with exit code 3"."""
-        if " " in self._failure_type:
-            self._message = self._message or self._failure_type
-        return bool(self._message or self._failure_text)
 
     def _end_other(self, name: str) -> None:
         self._depth -= 1
@@ -419,6 +412,14 @@ class JUnitHandler:
         self._failure_type = attributes.get("type", "").strip()[:MAX_TYPE] or failure_word(self._message)
         self._is_reading_text = True  # for the signature; Jest and gotestsum have even the message in the text
         self._tokenizer.set_text_handler(self._read_text)
+
+    def _start_output(self) -> None:
+        """Read the output of a failed case without a message; nextest has one as the type: "... with exit code 3"."""
+        if " " in self._failure_type:
+            self._message = self._message or self._failure_type
+        if not self._message and not self._failure_text:
+            self._is_output = self._is_reading_text = True  # CTest has nothing else
+            self._tokenizer.set_text_handler(self._read_text)
 
     def _read_text(self, text: str) -> None:
         """Keep the start and the end of the text, whatever its length."""

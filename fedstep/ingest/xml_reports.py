@@ -420,8 +420,7 @@ class NunitHandler(ForeignHandler):
         result = suite.attributes.get("result", "")
         if self.OUTCOMES.get(result) == FAILED and self._failures == suite.failures:
             name = suite.attributes.get("fullname") or suite.attributes.get("name", "")
-            group, word = re.split(r"[\\/]", name)[-1], failure_word(suite.text)
-            self.collector.add(group, NOT_STARTED, FAILED, failure_type=word, text=suite.text)
+            self.collector.add(re.split(r"[\\/]", name)[-1], NOT_STARTED, FAILED, text=suite.text)
             self._failures += 1
         self.text = ""
 
@@ -581,8 +580,7 @@ class BoostHandler(ForeignHandler):
         if self._case is not None:
             self.note_open_case()
         elif self._failure:
-            text = self._failure_text
-            self.collector.add("TestLog", NOT_STARTED, FAILED, failure_type=failure_word(text), text=text)
+            self.collector.add("TestLog", NOT_STARTED, FAILED, text=self._failure_text)
             self.collector.note("failures without the names of their tests; use --log_level=all", kept=True)
             self._failure = ""
 

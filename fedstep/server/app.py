@@ -25,7 +25,7 @@ from fedstep.server.aggregation.step import coordinate_names, initial_vectors
 from fedstep.server.auth import RequestGuard, read_project
 from fedstep.server.dashboard import DashboardPage, DashboardReader
 from fedstep.server.health import HealthEndpoints
-from fedstep.server.http_messages import HttpProblem, as_json, on_crash, on_disk, on_http_error
+from fedstep.server.http_messages import HttpProblem, as_json, on_crash, on_http_error
 from fedstep.server.identity import TokenBook
 from fedstep.server.listener import checked, listener, run, start_logging
 from fedstep.server.metrics import Metrics, TimedApp
@@ -34,7 +34,7 @@ from fedstep.server.openapi import document
 from fedstep.server.settings import ModeContext, Routes, ServiceMode, Settings
 from fedstep.server.storage.engine import explain_errors, warn_of_others
 from fedstep.server.storage.store import Store
-from fedstep.server.update_endpoint import PATH, FastRoute, UpdateEndpoint, refuse
+from fedstep.server.update_endpoint import PATH, FastRoute, UpdateEndpoint, on_disk, refuse
 from fedstep.server.writer import Writer
 
 MOST_LISTED = 200  # versions and verdicts

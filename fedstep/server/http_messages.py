@@ -3,9 +3,8 @@
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import TypeVar
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -14,10 +13,8 @@ from starlette.responses import Response
 from fedstep.errors import WireError
 from fedstep.federation.messages import inflate
 from fedstep.server.settings import Limits
-from fedstep.server.writer import QueueFull
 
 log = logging.getLogger("fedstep.server")
-T = TypeVar("T")
 
 
 class HttpProblem(Exception):
@@ -44,18 +41,6 @@ class HttpProblem(Exception):
 
 # A sender that was cut off may still be sending: the connection cannot be used again.
 _HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 408: {"Connection": "close"}, 413: {"Connection": "close"}}
-
-
-async def on_disk(work: Awaitable[T]) -> T:
-    """Return what the writer did. Raise HttpProblem, status 503, where it cannot now."""
-    try:
-        return await work
-    except QueueFull as error:
-        raise HttpProblem(503, "busy", "Too many updates at once. Send it again later.", retry_after=2) from error
-    except Exception as error:
-        raise HttpProblem(
-            503, "store", "The store does not take updates now. Send it again later.", retry_after=10
-        ) from error
 
 
 def asks_only(request: Request) -> bool:

@@ -1,6 +1,6 @@
 """Accept updates: authenticate the sender, check that the update fits, and answer once it is on disk."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from math import sqrt
 from typing import Protocol, TypeVar
 
@@ -12,11 +12,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from fedstep.errors import SchemaMismatch, WireError
 from fedstep.federation.messages import SchemaShape, Update, Vector, check_update, unpack_update
 from fedstep.server.auth import RequestGuard
-from fedstep.server.http_messages import HttpProblem, asks_only, header, note, on_disk, on_problem, plain_body
+from fedstep.server.http_messages import HttpProblem, asks_only, header, note, on_problem, plain_body
 from fedstep.server.metrics import Metrics
 from fedstep.server.settings import Limits
 from fedstep.server.storage.update_repository import UpdateOffer, UpdateRejected
-from fedstep.server.writer import Writer
+from fedstep.server.writer import QueueFull, Writer
 
 PATH = "/v1/updates"
 AT_BOUND = 0.999  # of the bound: a client that clips ends there, up to the rounding of float32
@@ -37,6 +37,7 @@ class Message(Protocol):
 
 
 M = TypeVar("M", bound=Message)
+T = TypeVar("T")
 
 
 class FastRoute:
@@ -53,6 +54,18 @@ class FastRoute:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         matches = scope["type"] == "http" and scope["path"] == self._path and scope["method"] == "POST"
         await (self._to if matches else self._app)(scope, receive, send)
+
+
+async def on_disk(work: Awaitable[T]) -> T:
+    """Return what the writer did. Raise HttpProblem, status 503, where it cannot now."""
+    try:
+        return await work
+    except QueueFull as error:
+        raise HttpProblem(503, "busy", "Too many updates at once. Send it again later.", retry_after=2) from error
+    except Exception as error:
+        raise HttpProblem(
+            503, "store", "The store does not take updates now. Send it again later.", retry_after=10
+        ) from error
 
 
 class UpdateEndpoint:

@@ -37,14 +37,14 @@ from fedstep.federation.messages import SchemaShape
 from fedstep.federation.secagg.shares import MaskedShare, SeedShare, check_share
 from fedstep.server.auth import RequestGuard, read_project
 from fedstep.server.gate import EvaluationSum
-from fedstep.server.http_messages import HttpProblem, as_json, asks_only, note, on_disk, plain_body
+from fedstep.server.http_messages import HttpProblem, as_json, asks_only, note, plain_body
 from fedstep.server.metrics import Metrics
 from fedstep.server.mode import BufferStatus
 from fedstep.server.secagg.rounds import PendingShare
 from fedstep.server.settings import Limits
 from fedstep.server.storage.engine import open_engine, read_only, truncate_wal
 from fedstep.server.storage.update_repository import ErasureResult
-from fedstep.server.update_endpoint import check_fit
+from fedstep.server.update_endpoint import check_fit, on_disk
 from fedstep.server.writer import QueueFull
 
 own = MetaData()

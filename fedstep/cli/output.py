@@ -82,7 +82,14 @@ def echo_result(text: str) -> None:
 
 
 def echo_names(names: Iterable[str]) -> None:
-    """Print names, one per line. What is no text in them is printed as the bytes that were read."""
+    """Print names, one per line. What is no text in them is printed as the bytes that were read.
+
+    A test runner has to find them as they are; a terminal, which would obey their control sequences, shows escapes.
+    """
+    if sys.stdout.isatty():
+        from fedstep.report.units import visible
+
+        names = [visible(name, LARGEST_LIST) for name in names]
     text = "".join(f"{name}\n" for name in names)
     if not text.isascii() and isinstance(sys.stdout, TextIOWrapper):
         with suppress(UnicodeEncodeError):

@@ -1,6 +1,7 @@
 """The commands that shorten a build, run as processes."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -306,3 +307,26 @@ class TestTrained:
         assert ran.code == 0
         assert "the plan cannot be read" in ran.err
         assert json.loads(place.run("status", "--json").out)["checks"][1]["says"] == "1 build recorded"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a pseudo-terminal of POSIX")
+class TestNames:
+    @pytest.mark.parametrize(
+        "command", [("order",), ("select", "--share", "1"), ("shard", "--index", "1", "--total", "1")]
+    )
+    def test_a_terminal_shows_escapes_and_a_pipe_the_names(
+        self, experienced: Checkout, command: tuple[str, ...]
+    ) -> None:
+        """A name with control sequences would be obeyed by a terminal; a test runner has to find it as it is."""
+        name = "tests/test_new.py::test_x[\x1b]0;title\x07]"
+        (experienced.root / "names.txt").write_text(f"{name}\n")
+        given = (*command, "--names", "names.txt")
+        assert experienced.run(*given).out == f"{name}\n"
+        ours, its = os.openpty()
+        process = experienced.start(*given, stdout=its)
+        assert process.wait() == 0
+        os.close(its)
+        shown = os.read(ours, 4096).decode()
+        os.close(ours)
+        process.communicate()
+        assert shown.strip() == r"tests/test_new.py::test_x[\x1b]0;title\x07]"

@@ -23,6 +23,7 @@ UNITS = {"": 1.0, "s": 1.0, "sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1
 TIME = re.compile(r"(-?\d[\d.,]*|-?[.,]\d+)([a-z]*)")
 EXCEPTION = re.compile(r"[\w.$\\]*(?:Error|Exception|Failure|Failed|Timeout|Warning)\b")
 PLACE = re.compile(r"[^\s:]{1,300}\.\w{1,5}:\d{1,9}(?::\d{1,9})?(?::\s+|\n\s*)")  # GoogleTest's messages begin with it
+HOOK = re.compile(r'(.*"(?:before|after) (?:all|each)" hook)(?:: .*| (?:for|in) ".*")', re.S)
 FRAMEWORK = re.compile(r"net(?:coreapp|standard)?\d[\w.-]*", re.I)  # a folder of .NET's output: net8.0, net48
 THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+|\d{1,3}(?:\.\d{3})+")
 
@@ -220,6 +221,7 @@ class CaseCollector:
                 return
             group, name = suite, UNNAMED
         name = self._path.sub(_below_root, name) if self.root else name
+        name = name_of_hook(name) if failure_type != "" or text else name
         group = relative_path(group, self.root)
         test = make_identity(f"{group}#[{variant}] {name}" if variant else f"{group}#{name}")
         place = relative_path(file, self.root)[:MAX_NAME]
@@ -320,7 +322,17 @@ def failure_word(message: str) -> str:
     if place := PLACE.match(message):
         message = message[place.end() :]
     exception = EXCEPTION.search(message)
-    return (exception[0] if exception else next(iter(message.split()), "").rstrip(":"))[:MAX_TYPE]
+    return (exception[0] if exception else next(iter(message.split()), "").rstrip(":,"))[:MAX_TYPE]
+
+
+def name_of_hook(name: str) -> str:
+    """Return the name of a failed hook of Mocha without the test that it failed for, which differs from run to run.
+
+    >>> name_of_hook('cart "before each" hook for "adds"'), name_of_hook("cart adds")
+    ('cart "before each" hook', 'cart adds')
+    """
+    found = HOOK.fullmatch(name) if '" hook' in name else None
+    return found[1] if found else name
 
 
 def relative_path(path: str, root: str) -> str:

@@ -176,7 +176,9 @@ def group_of(test: str) -> str:
 
 NOT_STARTED = "<init>"  # the name of a test that stands for a suite or a run that failed as a whole
 STAND_INS = (NOT_STARTED, "setUpClass", "setUpModule")
-_STAND_IN_ENDS = tuple(f"#{name}" for name in STAND_INS)
+# Mocha's and Cypress' hooks, whose names follow those of their suites; a hook is a case only where it failed.
+HOOKS = tuple(f'"{when} {what}" hook' for when in ("before", "after") for what in ("all", "each"))
+_STAND_IN_ENDS = (*(f"#{name}" for name in STAND_INS), *HOOKS)
 
 
 def unloaded_place(test: str) -> str:
@@ -189,13 +191,22 @@ def unloaded_place(test: str) -> str:
     return group if name in STAND_INS else ""
 
 
+def is_stand_in(test: str) -> bool:
+    """Return whether a failed test is none of its own: it stands for what could not be loaded, or for a hook.
+
+    >>> is_stand_in("shop/cart#<init>"), is_stand_in('cart.js#cart "before all" hook'), is_stand_in("cart#adds")
+    (True, True, False)
+    """
+    return test.endswith(_STAND_IN_ENDS)
+
+
 def count_tests(tests: Collection[str]) -> int:
-    """Return how many of these ids are tests of their own, and stand for nothing that could not be loaded.
+    """Return how many of these ids are tests of their own.
 
     >>> count_tests(["shop/cart#<init>", "cart#adds", "tests.TestCart#setUpClass"])
     1
     """
-    return len(tests) - sum(test.endswith(_STAND_IN_ENDS) for test in tests)
+    return len(tests) - sum(map(is_stand_in, tests))
 
 
 def file_of(test: str) -> str:

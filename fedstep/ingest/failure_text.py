@@ -39,7 +39,8 @@ _VARIABLE: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\b\d+(?:\.\d+)?\s?(?:ms|s|sec|secs|seconds|min|minutes|milliseconds)\b"), "<span>"),
     (re.compile(r"\b\d{5,}\b|\b\d+\.\d{3,}\b"), "<number>"),
 )
-_PLACE = re.compile(r"[^\s:]+\.\w{1,5}:\d+")
+_PLACE = re.compile(r"[^\s:]+\.\w{1,5}:\d+:?")
+_TEST_POINT = re.compile(r"not ok \d+ - ")  # TAP::Formatter::JUnit has nothing else, and the number moves
 _WORD = re.compile(r"\w+")
 _NUMBER = re.compile(r"(?<![A-Za-z0-9])\d+")
 _AT = re.compile(r"\s*at (?:async |new )?[\w.$<>]+ \(<anonymous>\)\s*$")  # a frame of JavaScript that has no place
@@ -79,7 +80,7 @@ def read_failure(test: str, failure_type: str, message: str, text: str) -> Failu
         text: The text of the failure, with its stack.
     """
     text = COLOUR.sub("", text)
-    told = COLOUR.sub("", message).strip()
+    told = _TEST_POINT.sub("", COLOUR.sub("", message).strip())
     if _NO_MESSAGE.fullmatch(told) or _TRACEBACK in told:  # gotestsum writes "Failed", Jest nothing, unittest too much
         told = f"{_GO_EXIT * _is_without_end(text)}\n{_message_in(text)}".strip() or told
     elif told == COLLECTION:  # pytest has what failed in the text alone

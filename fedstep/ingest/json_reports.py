@@ -255,6 +255,7 @@ def _ctrf_name(test: Node) -> tuple[str, str]:
 
 # Jest and Vitest
 
+VITEST_TIMEOUT = "Error: STACK_TRACE_ERROR"  # it makes the error before, and the JSON report loses its later message
 JEST_OUTCOMES = {
     "passed": PASSED,
     "failed": FAILED,
@@ -289,7 +290,12 @@ def _add_jest_test(path: str, test: Node, collector: CaseCollector) -> None:
     else:  # Vitest, whose JUnit report has the same names; a test that passed has messages of earlier attempts only
         name = " > ".join((*titles, text_of(test, "title")))
         retries = int(outcome == PASSED and bool(messages))
-    retries = max(retries, len(as_list(test.get("retryReasons"))))
+    reasons = [reason for reason in as_list(test.get("retryReasons")) if isinstance(reason, str)]
+    retries = max(retries, len(reasons))
+    messages += reasons  # of a flake Jest has them alone
+    text = messages[0] if messages else ""
+    if text.startswith(VITEST_TIMEOUT):
+        text = "Timeout: the test, or a hook of it, took longer than its limit"
     collector.add(
         path,
         name or text_of(test, "fullName") or text_of(test, "title"),
@@ -297,7 +303,7 @@ def _add_jest_test(path: str, test: Node, collector: CaseCollector) -> None:
         milliseconds_of(test),
         file=path,
         line=line_of(as_node(test.get("location"))),
-        text=messages[0] if messages else "",
+        text=text,
     )
 
 

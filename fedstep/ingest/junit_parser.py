@@ -17,6 +17,7 @@ from fedstep.ingest.cases import (
     explain_time,
     failure_word,
     identify_tool,
+    name_of_hook,
     parse_integer,
     parse_seconds,
     relative_path,
@@ -40,7 +41,7 @@ from fedstep.ingest.xml_reports import (
 )
 from fedstep.types import NO_SECONDS, Outcome, TestRun
 
-FAILED, AGAIN, SKIPPED, TODO, MISSING, COLLECTED = 1, 2, 4, 8, 16, 32
+FAILED, AGAIN, SKIPPED, TODO, MISSING, COLLECTED, EXPECTED, LEFT = 1, 2, 4, 8, 16, 32, 64, 128
 TROUBLES = FAILED | AGAIN | COLLECTED
 CTEST_MISSING = "Unable to find executable"  # CTest prints such a test as failed, and reports it as skipped
 COLLECTIONS = (COLLECTION, "collection skipped")  # pytest's messages of a module without its tests
@@ -55,6 +56,15 @@ NODE_FILE = re.compile(r"ERR_TEST_FAILURE'[^{}]*\b(?:(exitCode: \d+)|exitCode: n
 PLACE = re.compile(r"(.*\.\w{1,5}):\d+")  # Busted's classes and ExUnit's files have a line, which moves
 NUMBER_STARTS = frozenset("#0123456789(")  # "(init)" is the first case of TAP::Formatter::JUnit
 NUMBERED = re.compile(r"(?:(\d{1,9}) - |#(\d{1,9}) )(\S.*)", re.S)  # a test point of TAP in JUnit's form
+# Names whose number moves, too: of Bats' second file (1.8), and of the specs of minitest.
+MOVING = {".bats": re.compile(r"begin \d{1,9} (\S.*)", re.S), "minitest": re.compile(r"test_\d{4,9}_(\S.*)", re.S)}
+WATCHED = ("minitest", "Vitest")  # whose names are looked at one by one
+# What attempts at a test of Playwright leave: without `includeRetries` nothing else tells of the earlier ones.
+ATTACHMENT = re.compile(r"\[\[ATTACHMENT\|[^\]\n]*?(?:(-retry\d+)[\\/]|[\\/]error-context\.md\]\])")
+CRASHED_WORKER = re.compile(r'failed on \w+ with "(worker) \S+ (crashed while running .*)"', re.S)  # of xdist
+DUBIOUS = "Dubious, test returned "  # of prove: the exit code, which is not 0 where a test point failed
+# What ExUnit's formatter writes of a module whose `setup_all` failed: "Invalid module", and its structure as the text.
+EXUNIT_SETUP = re.compile(r'state: \{:failed, \[\{:\w+, %([\w.]+)\{(?:[^{}]*?\bmessage: "((?:[^"\\]|\\.)*)")?')
 NODE_FAILURES = re.compile(r"fail (\d{1,9})")
 MARKS = {"failure": FAILED, "error": FAILED, "skipped": SKIPPED, "disabled": SKIPPED}
 MARKS |= dict.fromkeys(("flakyFailure", "flakyError", "rerunFailure", "rerunError"), AGAIN)
@@ -76,7 +86,8 @@ ELEMENTS = frozenset(
 BROWSERS = {"browser", "browserName", "browser.name"}  # properties of a suite
 TOTALS = ("failures", "errors", "failed"), ("skipped", "disabled", "skip", "ignored")
 # Tools whose totals differ from their cases: pytest counts subtests and no reruns, Jest leaves `todo` out of its
-# totals and Mocha skipped tests out of its cases, Node counts the tests of its suites once, Ant no broken classes.
+# totals and Mocha out of its cases what is skipped or did not run, Node counts the tests of its suites once, Ant no
+# broken classes.
 OTHER_TOTALS = frozenset(("pytest", "Jest", "Mocha", "Cypress", "Node", "Ant"))
 ASSERTION_TOTALS = frozenset(("Catch2", "doctest"))  # they count assertions, of which a test has many
 ATTEMPTS = {"attempt": 0, "retry": 1, "repetition": 1}  # attributes and properties of a case: the first attempt is 1
@@ -161,7 +172,7 @@ class Totals:
         if (failed > 0) != (self.failed > 0):
             return False
         if tool in OTHER_TOTALS or self.suite_errors:
-            return tool == "pytest" or is_at_least
+            return tool in ("pytest", "Mocha", "Cypress") or is_at_least
         return (announced.tests, failed) == (cases, self.failed)
 
 
@@ -260,6 +271,9 @@ class JUnitHandler:
         self._is_numbered = False
         self._is_mocha = signature.named("Mocha Tests")
         self._root_file = ""
+        self._tool = ""  # from the first case on
+        self._describes: set[str] = set()  # of Vitest: the suites of the tests that were read
+        self._suite_failed = 0  # failed tests before the last suite
         self._attempt = 0
         self._is_told = False  # an element inside the last case told something of it
         self._unit = 1.0  # seconds in the times of this tool
@@ -276,7 +290,8 @@ class JUnitHandler:
                 self._drop_open_case("a test case inside a test case")
             if not self._has_case:
                 self._has_case, self.signature = True, self.signature._replace(case=attributes)
-                self._unit = TIME_UNITS.get(identify_tool(self.signature), 1.0)
+                self._tool = identify_tool(self.signature)
+                self._unit = TIME_UNITS.get(self._tool, 1.0)
             self._case = attributes
             if self._is_told:
                 self._forget_case()
@@ -335,7 +350,7 @@ class JUnitHandler:
             self._marks |= mark | TODO * is_todo | MISSING * is_missing | COLLECTED * is_collected
             if mark != SKIPPED and not self._failure_type:
                 self._start_failure(attributes)
-        elif name == "system-out" and self._marks & FAILED:
+        elif name == "system-out" and self._case is not None:
             self._start_output()
         elif name == "property":
             self._read_property(attributes)
@@ -366,6 +381,7 @@ class JUnitHandler:
         self._label = label[:MAX_NAME]
         self._suites.append(EnclosingSuite(name[:MAX_NAME], self._suite_file, self._depth, self._label, parent.variant))
         self._class = NO_CLASS
+        self._suite_failed = self.totals.failed
         self.suite_starts.append(self.case_count)
         self.totals.add_suite(attributes, len(self._suites))
         if (timestamp := attributes.get("timestamp")) and len(self.timestamps) < MAX_TIMESTAMPS:
@@ -394,6 +410,8 @@ class JUnitHandler:
         if self._case is not None:
             if name in ATTEMPTS and value:
                 self._attempt = attempt_of(name, value)
+            elif name == "fail" and self._is_playwright:  # an attempt that failed as it should leaves an attachment
+                self._marks |= EXPECTED
         elif name in BROWSERS and value and self._suites and not self._is_playwright:
             self._set_variant(variant_of(value))
 
@@ -401,6 +419,9 @@ class JUnitHandler:
         """Add one failed test for a suite that could not even start, as Jenkins does, or for the whole report."""
         message = attributes.get("message", "")
         failure_type = attributes.get("type", "") or failure_word(message)
+        if message.startswith(DUBIOUS) and self.totals.failed > self._suite_failed:
+            self.totals.suite_errors += 1
+            return
         suite = self._suites[-1] if self._suites else NO_SUITE
         group = suite.name or self.signature.top.get("name", "")
         self._collector.add(group, NOT_STARTED, Outcome.FAILED, NO_SECONDS, failure_type, suite.file, text=message)
@@ -414,10 +435,14 @@ class JUnitHandler:
         self._tokenizer.set_text_handler(self._read_text)
 
     def _start_output(self) -> None:
-        """Read the output of a failed case without a message; nextest has one as the type: "... with exit code 3"."""
-        if " " in self._failure_type:
+        """Read the output of a failed case without a message, and what attempts at a test of Playwright left.
+
+        nextest has a message as the type: "... with exit code 3".
+        """
+        is_failed = self._marks & FAILED
+        if is_failed and " " in self._failure_type:
             self._message = self._message or self._failure_type
-        if not self._message and not self._failure_text:
+        if (is_failed and not self._message and not self._failure_text) or (self._is_playwright and not self._marks):
             self._is_output = self._is_reading_text = True  # CTest has nothing else
             self._tokenizer.set_text_handler(self._read_text)
 
@@ -432,7 +457,11 @@ class JUnitHandler:
 
     def _stop_reading_text(self) -> None:
         self._tokenizer.set_text_handler(None)
-        if self._is_output:
+        if self._is_output and not self._marks & FAILED:
+            left = ATTACHMENT.findall(f"{self._failure_text}\n{self._failure_end}")
+            self._marks |= AGAIN * any(left) | LEFT * bool(left)
+            self._failure_text = self._failure_end = ""
+        elif self._is_output:
             self._message = find_message(f"{self._failure_text}\n{self._failure_end}")
             self._failure_text = self._failure_end = ""
         else:
@@ -444,9 +473,7 @@ class JUnitHandler:
         collector.count += 1
         name, class_name, time = get("name", ""), get("classname") or _other_class(case), get("time")
         if not name and not class_name:
-            collector.drop(NAMELESS)
-            if not self._marks & FAILED:
-                self._nameless += 1
+            if not self._keep_nameless():
                 return
             name, class_name = UNNAMED, self._label
         file = self._file(case) if self._suite_file or "file" in case else ""
@@ -472,11 +499,24 @@ class JUnitHandler:
         else:  # a passed one; the last two are those of NO_FAILURE, and to unpack it takes 3 %
             self._append(new_tuple(TestRun, (test, PASSED, seconds, "", file, 0, self._label, 0, "", "")))
 
+    def _keep_nameless(self) -> bool:
+        """Note a case without name and class, and return whether it is kept: a failure is.
+
+        pytest writes an empty one where a worker of xdist crashes and its test is run again.
+        """
+        self._collector.note(NAMELESS, kept=self.is_pytest and not self._is_told)
+        self._nameless += not self._marks & FAILED
+        return bool(self._marks & FAILED)
+
     def _without_number(self, name: str) -> str:
         """Return a name without the number of its test point, which moves when one is added before it.
 
         TAP::Formatter::JUnit counts in each suite, perhaps behind a case "(init)", tap-xunit in the whole report.
         """
+        if self._tool == "Vitest":
+            self._describes.add(name.rpartition(" > ")[0])
+        if moving := MOVING.get(self._tool) or (MOVING[".bats"] if self._class.endswith(".bats") else None):
+            return found[1] if (found := moving.fullmatch(name)) else name
         numbered = NUMBERED.fullmatch(name)
         position = self.case_count - (self.suite_starts[-1] if self.suite_starts else 0)
         if numbered and int(numbered[1] or numbered[2]) in (position, position - 1, self.case_count):
@@ -493,6 +533,14 @@ class JUnitHandler:
         """
         if stand_in := self._stand_in(class_name, name):
             return *stand_in, "", {**case, "line": ""}
+        if self._failure_type == name:  # of minitest-reporters
+            self._failure_type = failure_word(self._message)
+        if crashed := CRASHED_WORKER.fullmatch(self._message):  # which worker it was differs from run to run
+            self._failure_type, self._message = "crashed", f"a {crashed[1]} {crashed[2]}"
+        if self._message.startswith("Invalid module") and (cause := EXUNIT_SETUP.search(self._failure_text)):
+            self._failure_type, self._failure_text, self._failure_end = cause[1], "", ""
+            self._message = ": ".join(filter(None, cause.groups()))
+        class_name, name = name_of_hook(class_name), name_of_hook(name)
         if file.endswith(".py") and (subtest := SUBTEST.fullmatch(name)):
             self._message = f"{subtest[2]}: {self._message}".rstrip(" :")
             name = subtest[1]
@@ -516,6 +564,8 @@ class JUnitHandler:
             return f"{class_name.removeprefix(FAILED_IMPORT)}.{name}".lstrip("."), NOT_STARTED
         if fixture := FIXTURE.fullmatch(name):
             return fixture[2], fixture[1]
+        if self._tool == "Vitest" and any(f"{suite} > ".startswith(f"{name} > ") for suite in self._describes):
+            return name, NOT_STARTED  # a `describe`, whose hook failed
         is_file = class_name == JEST_SUITE or class_name == name == (self._suites[-1].name if self._suites else "")
         return (name, NOT_STARTED) if self._marks & COLLECTED or is_file else None
 
@@ -536,7 +586,7 @@ class JUnitHandler:
 
     def _change_class(self, class_name: str, name: str, file: str) -> None:
         """Set how the names of tests of this class begin, and whether they may be numbered: its first one tells."""
-        self._is_numbered = name[:1] in NUMBER_STARTS
+        self._is_numbered = name[:1] in NUMBER_STARTS or self._tool in WATCHED or class_name.endswith(".bats")
         suite = self._suites[-1] if self._suites else NO_SUITE
         script = script_of(file, relative_path(suite.name, self._collector.root))
         if script:  # the name tells, too, how its identity begins
@@ -574,7 +624,7 @@ class JUnitHandler:
             if case.get("flaky", "").lower() == "true":  # Firebase Test Lab
                 return Outcome.FLAKED
             return Outcome.CONFIRMED if self._marks & AGAIN else Outcome.FAILED
-        if self._marks & AGAIN:
+        if self._marks & (AGAIN | LEFT):
             return Outcome.FLAKED
         if self._marks & MISSING:
             return Outcome.FAILED

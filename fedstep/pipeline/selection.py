@@ -20,7 +20,7 @@ from fedstep.features.test_features import ACTIVE_BUILDS
 from fedstep.history.summary import Summary
 from fedstep.history.test_table import SHORTEST, TestTable, with_tests
 from fedstep.history.word_index import NO_WORDS, WordIndex
-from fedstep.ingest.change_impact import file_of, group_of, split_node, unloaded_place
+from fedstep.ingest.change_impact import file_of, group_of, is_stand_in, split_node
 from fedstep.types import Change, Unavailable
 
 ROUNDING = 1e-9  # sums of the same times in another order differ by less
@@ -189,11 +189,11 @@ def read_names(lines: Iterable[str], tests: TestTable) -> tuple[NamedTest, ...]:
 def active_tests(summary: Summary) -> list[str]:
     """Return the tests that ran in one of the last 20 builds or were left out since they ran, in the table's order.
 
-    What stands for a module that could not be loaded is none: no test runner knows it by this name.
+    What stands for a module that could not be loaded, or for a hook, is none: no test runner knows it by this name.
     """
     since, left_out = summary.count - ACTIVE_BUILDS, set(summary.selections.left_out)
     tests = (test for test, stats in summary.tests.items() if stats.last_build >= since or test in left_out)
-    return [test for test in tests if not unloaded_place(test)]
+    return [test for test in tests if not is_stand_in(test)]
 
 
 def predict_seconds(named: Sequence[NamedTest], tests: TestTable) -> Mapping[str, float | Unavailable]:

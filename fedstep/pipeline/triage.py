@@ -14,7 +14,7 @@ from fedstep.history.flakiness import is_incident
 from fedstep.history.project_store import ProjectStore
 from fedstep.history.summary import Summary, load_summary, stream_name, usual_stream
 from fedstep.history.test_table import TestStats, TestTable, taken_ids, with_known_ids
-from fedstep.ingest.change_impact import NOT_STARTED, group_of, unloaded_place
+from fedstep.ingest.change_impact import NOT_STARTED, group_of, is_stand_in, unloaded_place
 from fedstep.ingest.job_failure import classify_job
 from fedstep.ingest.junit import ERRORS_OUTSIDE
 from fedstep.ingest.mutes import NEW_IS_NOT_MUTED, Mute, Mutes, find_mute
@@ -109,7 +109,7 @@ def find_not_run(reports: Reports, summary: Summary, ci: CiRun, *, is_part: bool
         place: run.outcome for run in reports.tests if run.outcome in "fcs" and (place := unloaded_place(run.test))
     }
     known = {
-        test: stats for test, stats in summary.tests.items() if stats.last_build >= since and not unloaded_place(test)
+        test: stats for test, stats in summary.tests.items() if stats.last_build >= since and not is_stand_in(test)
     }
     place_of = {test: _place_of(test, places) for test in known if test not in ran}
     unloaded = [test for test, place in place_of.items() if place and places[place] != Outcome.SKIPPED]

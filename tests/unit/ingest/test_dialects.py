@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedstep.ingest.cases import RULES
+from fedstep.ingest.change_impact import count_tests
 from fedstep.ingest.jenkins_compat import JenkinsCount, JenkinsCounter
 from fedstep.ingest.json_reports import DIALECTS, MAX_JSON_BYTES
 from fedstep.ingest.junit import Document, FileReading, read_reports, summarize
@@ -44,9 +46,23 @@ def counted(text: str) -> JenkinsCount | Unavailable:
 class TestAttempts:
     def test_playwrights_projects_are_tests_of_their_own(self):
         tests = outcomes("playwright-projects.xml")
-        assert (
-            tests["cart.pw.spec.js#[a] cart › rounds"] == tests["cart.pw.spec.js#[b] cart › rounds"] == Outcome.FAILED
-        )
+        assert tests["cart.pw.spec.js#[a] cart › rounds"] == Outcome.CONFIRMED
+        assert tests["cart.pw.spec.js#[b] cart › rounds"] == Outcome.CONFIRMED
+
+    def test_what_an_attempt_of_playwright_left_tells_of_it(self):
+        """Without `includeRetries` a flake looks passed, but for that; what `test.fail()` expects leaves it, too."""
+        tests = outcomes("playwright-projects.xml")
+        assert tests["cart.pw.spec.js#[a] cart › flips"] == Outcome.FLAKED
+        assert tests["cart.pw.spec.js#[a] cart › is known to fail"] == Outcome.PASSED
+
+    def test_one_failed_attempt_of_playwright_is_not_confirmed(self):
+        """It leaves the same as an attempt before a passed one."""
+        text = (FOLDER / "playwright-projects.xml").read_text(encoding="utf-8")
+        once = re.sub(r"\[\[ATTACHMENT\|[^\n]*-retry1/[^\n]*\n", "", text)
+        (run,) = [
+            run for run in read_reports([_text("r.xml", once)], ROOT).tests if run.test.endswith("[a] cart › rounds")
+        ]
+        assert run.outcome == Outcome.FAILED
 
     def test_playwrights_retries_are_attempts(self):
         tests = outcomes("playwright-retries.xml")
@@ -423,3 +439,51 @@ class TestSurefire:
         document = SUREFIRE.format(tests=tests, errors=errors, cases=cases)
         (note,) = read_reports([_text("TEST-shop.CartTest.xml", document)], ROOT).dropped
         assert note.reason.startswith(f"it announces {tests} tests")
+
+
+class TestHooks:
+    def test_a_hook_of_mocha_has_one_name_and_is_no_test(self):
+        """Its name says for which test it failed, which differs from build to build."""
+        tests = outcomes("mocha-hooks.xml")
+        hooks = ['test/mocha/cart.js#database "before all" hook', 'test/mocha/cart.js#each "before each" hook']
+        assert [test for test in tests if "hook" in test] == hooks
+        assert count_tests(list(tests)) == len(tests) - 2
+        assert not any(item.is_warning for item in read("mocha-hooks.xml").dropped)
+
+    def test_a_describe_of_vitest_whose_hook_failed_did_not_start(self):
+        tests = outcomes("vitest-hook.xml")
+        assert tests["test/vitest/cart.test.mjs::database#<init>"] == Outcome.FAILED
+        assert "test/vitest/cart.test.mjs#database" not in tests
+
+    def test_a_module_of_exunit_has_the_message_of_its_setup(self):
+        """Its formatter has it in a structure of the language alone."""
+        run = next(run for run in read("exunit.xml").tests if run.test == "Elixir.DbTest#test reads")
+        assert (run.failure_type, run.message) == ("RuntimeError", "RuntimeError: connection refused")
+
+
+class TestNamesOfOtherRunners:
+    def test_the_exit_code_of_prove_is_no_second_failure(self):
+        """It is not 0 because a test point failed; without one, the file failed."""
+        failed = [run.test for run in read("tap-formatter-junit.xml").tests if run.outcome == Outcome.FAILED]
+        assert failed == ["cart_t#waits for the bank", "db_t#<init>"]
+        assert read("tap-formatter-junit.xml").dropped == ()
+
+    def test_numbers_of_bats_and_minitest_are_no_part_of_a_name(self):
+        """They move when a test is added."""
+        assert "retry.bats#pays the bank" in outcomes("bats.xml")
+        assert "Minitest::Result#rounds up" in outcomes("minitest-reporters.xml")
+
+    def test_minitests_kind_of_a_failure_is_not_its_name(self):
+        runs = {run.test: run.failure_type for run in read("minitest-reporters.xml").tests if run.failure_type}
+        assert not any(test.endswith(f"#{kind}") for test, kind in runs.items())
+
+    def test_a_place_on_a_line_of_its_own_is_no_message(self):
+        run = next(run for run in read("tasty.xml").tests if "bank" in run.test)
+        assert run.message == "bank timed out"
+
+    def test_a_crashed_worker_of_xdist_is_one_failure_with_one_cause(self):
+        """Nothing is lost, and which worker it was says nothing."""
+        reports = read("pytest-crashed-worker.xml")
+        (run,) = [run for run in reports.tests if run.failure_type == "crashed"]
+        assert run.message == "a worker crashed while running 'test_cart.py::test_exits'"
+        assert [item.kept for item in reports.dropped] == [True]

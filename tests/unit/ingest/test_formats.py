@@ -353,3 +353,27 @@ def test_a_dropped_item_names_its_file() -> None:
     """Messages name the file that they are about."""
     items: list[Dropped] = [item for name in EXPECTED for item in _read(name).dropped]
     assert all(item.source.partition(":")[0] in EXPECTED for item in items)
+
+
+class TestJestAndVitest:
+    @pytest.mark.parametrize(
+        ("test", "outcome", "message"),
+        [
+            (
+                {"status": "passed", "invocations": 2, "retryReasons": ["Error: no bank"]},
+                "k",
+                "Error: no bank",
+            ),
+            (
+                {"status": "failed", "failureMessages": ["Error: STACK_TRACE_ERROR\n    at task (file:///a.js:1:2)"]},
+                "f",
+                "Timeout: the test, or a hook of it, took longer than its limit",
+            ),
+        ],
+    )
+    def test_a_retry_and_a_time_limit_have_a_message(self, test: dict[str, object], outcome: str, message: str) -> None:
+        """Jest has that of a flake among the reasons; Vitest loses that of a time limit."""
+        told = {"ancestorTitles": [], "title": "pays", "fullName": "pays", "failureMessages": [], **test}
+        files = [{"name": "a.test.js", "status": test["status"], "assertionResults": [told]}]
+        (run,) = _read_text(json.dumps({"testResults": files, "numTotalTests": 1})).tests
+        assert (run.outcome, run.message) == (outcome, message)

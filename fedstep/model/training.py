@@ -79,7 +79,7 @@ PACES: Mapping[str, Hyperparameters] = {
 
 def learn_shared(task: str, weights: Sequence[float], rows: Sequence[LabelledExample]) -> "array[float]":
     """Return the weights after one pass over the examples, in the given order; private features are ignored."""
-    matrix = _matrix([one.example.indices for one in rows], [one.example.values for one in rows], len(weights))
+    matrix = sparse_matrix([one.example.indices for one in rows], [one.example.values for one in rows], len(weights))
     pace = PACES[task]
     return array("f", _fit(pace, pace.shared_rate, np.array(weights, dtype=np.float64), matrix, rows))
 
@@ -123,10 +123,11 @@ def _updated(private: Mapping[str, float], names: Sequence[str], values: Any) ->
 def _with_private(rows: Sequence[LabelledExample], columns: Mapping[str, int], width: int) -> Any:
     indices = [(*one.example.indices, *(columns[name] for name in one.example.private)) for one in rows]
     values = [(*one.example.values, *(1.0 for _ in one.example.private)) for one in rows]
-    return _matrix(indices, values, width)
+    return sparse_matrix(indices, values, width)
 
 
-def _matrix(indices: Sequence[Sequence[int]], values: Sequence[Sequence[float]], width: int) -> Any:
+def sparse_matrix(indices: Sequence[Sequence[int]], values: Sequence[Sequence[float]], width: int) -> Any:
+    """Return the SciPy matrix of these sparse rows, one row for each."""
     starts = np.cumsum([0, *(len(row) for row in indices)])
     flat_values = np.array([value for row in values for value in row], dtype=np.float64)
     flat_indices = np.array([index for row in indices for index in row], dtype=np.int32)

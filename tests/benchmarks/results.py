@@ -151,8 +151,6 @@ def make_studies(bench: Bench) -> None:
     for seed in REPLAY_SEEDS[:3]:
         bench.study(f"flaky-100-{seed}", "flaky", bench.replayed(100, 0, seed))
     for seed in SEEDS[1:]:
-        bench.study(f"flaky-{seed}", "flaky", flaky, "--mode", "global-only", "--seed", str(seed))
-    for seed in SEEDS[1:]:
         bench.study(f"build-duration-seed-{seed}", "build-duration", *recorded, "--seed", str(seed))
     for task in ("build-failure", "build-duration"):
         bench.study(f"{task}-global-only", task, *recorded, "--mode", "global-only")

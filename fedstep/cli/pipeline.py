@@ -141,7 +141,7 @@ def predict(
 @PART
 @option(
     "rerun-list",
-    type=click.Choice(["", "pytest", "maven", "gradle", "jest", "vitest", "mocha", "go"]),
+    type=click.Choice(["", "pytest", "maven", "gradle", "jest", "vitest", "mocha", "playwright", "go"]),
     default="",
     help="Print the arguments with which this test runner reruns the flaky failures, instead of the report.",
 )

@@ -39,7 +39,7 @@ NAMES = option(
 RUNNER = option(
     "for",
     parameter="runner",
-    type=click.Choice(["list", "pytest", "maven", "gradle", "jest", "vitest", "mocha", "go"]),
+    type=click.Choice(["list", "pytest", "maven", "gradle", "jest", "vitest", "mocha", "playwright", "go"]),
     default="list",
     show_default=True,
     help="Print the arguments of this test runner, or one name per line.",

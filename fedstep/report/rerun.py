@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from fedstep.ingest.change_impact import NOT_STARTED
 from fedstep.ingest.test_identity import script_of, split_identity
 from fedstep.results import FailureVerdict
 
@@ -15,6 +16,7 @@ _JAVA_PARAMETERS = re.compile(r"[(\[{].*", re.S)  # pays(int)[2], pays[2], pays{
 _GO_TEST = re.compile(r"(?:Test|Fuzz|Example)\w*")
 # What a reporter may write between titles, or white space; an id has "#x09" for a tab.
 _BETWEEN = re.compile(r"\s*([›»→⇒•·—–~=>|/\\.:;,+&-]+)\s*|(?:\s|#x0[9AD])+")
+_TAGS = r"(\s+@\S+)*"
 _ESCAPED = re.compile(r"#x(?:[01][0-9A-F]|7F|[89][0-9A-F]|202[89])")  # as escape_character writes UNPRINTABLE
 
 
@@ -135,6 +137,24 @@ def _vitest(failures: Sequence[FailureVerdict], exists: Exists) -> _Starts:
 
 def _mocha(failures: Sequence[FailureVerdict], exists: Exists) -> _Starts:
     return _by_title(failures, _files(failures, exists), "--grep", _title)
+
+
+def _playwright(failures: Sequence[FailureVerdict], exists: Exists) -> _Starts:  # noqa: ARG001
+    """Return one pattern of project, file and titles, which Playwright joins with spaces, tags behind each."""
+    titles = [(failure, _playwright_title(failure.test)) for failure in failures]
+    names, left_out = _distinct(name for _, name in titles if name), [failure for failure, name in titles if not name]
+    return [["--grep", rf"^\s*({'|'.join(names)}){_TAGS}\s*$"]] if names else [], left_out
+
+
+def _playwright_title(test: str) -> str:
+    r"""Return the pattern of one test, "" for what is none.
+
+    >>> print(_playwright_title("cart.spec.js#[mobile] cart › pays"))
+    mobile(\s+@\S+)*\s+cart\.spec\.js(\s+@\S+)*\s+cart(\s+@\S+)*\s+pays
+    """
+    _, group, project, name = split_identity(test)
+    words = [r"\s+".join(map(_escaped, title.split())) for title in (project, group, *name.split(" › "))]
+    return rf"{_TAGS}\s+".join(filter(None, words)) if words[2] and name != NOT_STARTED else ""
 
 
 def _by_title(
@@ -289,7 +309,7 @@ def _distinct(items: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(items))
 
 
-_JAVASCRIPT = ("jest", "vitest", "mocha")
+_JAVASCRIPT = ("jest", "vitest", "mocha", "playwright")
 RUNNERS: dict[str, Callable[[Sequence[FailureVerdict], Exists], _Starts]] = {
     "pytest": _pytest,
     "maven": _maven,
@@ -297,5 +317,6 @@ RUNNERS: dict[str, Callable[[Sequence[FailureVerdict], Exists], _Starts]] = {
     "jest": _jest,
     "vitest": _vitest,
     "mocha": _mocha,
+    "playwright": _playwright,
     "go": _go,
 }

@@ -136,6 +136,16 @@ class TestRunners:
         assert re.search(pattern, full_name)
         assert not re.search(pattern, f"{full_name} too")
 
+    def test_playwright_finds_a_test_of_one_project_with_its_tags(self) -> None:
+        """Playwright compares project, file, titles and tags; a title of another project or file must not run."""
+        pattern = shlex.split(line("playwright", "cart.spec.js#[mobile] cart › pays (twice)"))[-1]
+        assert re.search(pattern, " mobile cart.spec.js cart @slow pays (twice) @smoke")
+        others = ("desktop cart.spec.js cart pays (twice)", "mobile a-cart.spec.js cart pays (twice)")
+        assert not any(
+            re.search(pattern, f" {title}") for title in (*others, "mobile cart.spec.js cart pays (twice) too")
+        )
+        assert selection("playwright", (failure("cart.spec.js#<init>"),), FILES.__contains__).lines == ()
+
     def test_a_name_of_separators_alone_is_left_out(self) -> None:
         assert selection("jest", (failure("a# › "),), FILES.__contains__) == ((), ("a# › ",))
 
@@ -177,6 +187,7 @@ class TestShell:
             "jest": "--runTestsByPath$|-t$",
             "vitest": "-t$",
             "mocha": "--grep$",
+            "playwright": "--grep$",
             "go": "-run$",
         }
         assert all(re.match(known[runner], word) for word in options)

@@ -37,7 +37,7 @@ from fedstep.history.timeline import (
     read_timeline,
     save_timeline,
 )
-from fedstep.ingest.change_impact import count_tests
+from fedstep.ingest.change_impact import count_tests, is_stand_in
 from fedstep.ingest.mutes import Mutes, find_mute, is_acknowledged, read_acknowledgements, read_mutes
 from fedstep.model.labels import renumber_runs, resolve_labels
 from fedstep.model.predictor import FLAKY_ABOVE, classify_failure, load_predictor
@@ -396,7 +396,7 @@ def _slowest(summary: Summary, runs_a_week: float) -> tuple[SlowTest, ...]:
     timed = [
         (seconds, stats)
         for stats in summary.tests.values()
-        if stats.last_build >= recently and (seconds := typical_seconds(stats))
+        if stats.last_build >= recently and not is_stand_in(stats.test) and (seconds := typical_seconds(stats))
     ]
     timed.sort(key=lambda pair: -pair[0])
     exact = [(expected_test_seconds(stats), stats) for _, stats in timed[: 2 * MOST_SLOW]]

@@ -132,6 +132,15 @@ class TestInsights:
         assert row.reruns == 8
         assert row.together == "4 tests of shop.FixtureTest failed together in the same 2 builds: likely one cause"
 
+    def test_what_stands_for_a_hook_or_a_file_is_no_slow_test(self, tmp_path: Path) -> None:
+        """Each is a case only where it failed, and the time is that of starting a process."""
+        store = Project.discover(tmp_path, environment={}, clock=lambda: NOW).context().store
+        for number in range(5):
+            failed = [TestRun(test, Outcome.FAILED, 90.0) for test in ("a.js#<init>", 'a.js#cart "before all" hook')]
+            record = build_record(number)
+            store.log.append(record._replace(tests=(*record.tests, *failed)))
+        assert [one.test for one in insights_of(tmp_path).slowest if "a.js" in one.test] == []
+
     def test_slower_test_and_job_are_open_changes(self, insights: Insights) -> None:
         found = {one.change.subject: one for one in insights.open_changes()}
         assert set(found) == {SLOW, HOSTILE[0], "unit|py3.11|github"}

@@ -7,6 +7,8 @@ REPLAY ?= ../shared/tools/replay_junit.py
 # Two cores are busy with three workers, for a third of the tests' time is waiting. Neighbours share a worker, and so what
 # their module has made.
 BESIDE = -n 3 --dist worksteal
+# Pure functions do not wait: a third worker would only load everything once more. Laws are tried with fewer drawn examples.
+QUICK = -n 2 --dist worksteal -p no:schemathesis --hypothesis-profile=quick
 # `tests/unit` mirrors `fedstep/`. Of the server only what aggregates is pure: the rest has stores and sockets.
 UNIT = tests/unit
 NO_SERVERS = --ignore-glob='tests/unit/server/test_*' --ignore=tests/unit/server/storage --ignore=tests/unit/server/secagg
@@ -22,8 +24,8 @@ PROSE = README.md CONTRIBUTING.md CHANGELOG.md SECURITY.md CODE_OF_CONDUCT.md do
 demo: .venv/demo  ## recorded builds of real projects against a real aggregator; writes demo-report.html
 	$(BIN)/fedstep demo
 
-test-unit: .venv/dev  ## the tests of pure functions, without servers and pipelines: under a minute
-	$(BIN)/pytest $(BESIDE) -m "not full and not slow" $(UNIT) $(NO_SERVERS)
+test-unit: .venv/dev  ## the tests of pure functions, without servers, git and pipelines: under a minute
+	$(BIN)/pytest $(QUICK) -m "not full and not slow" $(UNIT) $(NO_SERVERS)
 
 test: tools .venv/dev  ## the whole suite except what is marked `full`
 	$(BIN)/pytest $(BESIDE)
@@ -31,6 +33,7 @@ test: tools .venv/dev  ## the whole suite except what is marked `full`
 test-full: .venv/dev  ## what takes long: pipelines run whole, every failure on every surface, replicas under load
 	@bash tests/tools.sh full
 	$(BIN)/pytest $(BESIDE) -m full
+	$(BIN)/pytest $(BESIDE) -m "hypothesis and not full" --hypothesis-profile=thorough $(UNIT)
 	$(BIN)/python -m tests.fuzz
 
 fuzz: .venv/dev  ## mutated reports for ten minutes: nothing is raised, and time and memory stay bounded

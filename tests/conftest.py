@@ -6,7 +6,11 @@ And no skip without its reason in the summary.
 import pytest
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("fedstep", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Examples per law: `make test-unit` draws few, `make test` more, `make test-full` most.
+for profile, max_examples in (("quick", 20), ("fedstep", 50), ("thorough", 200)):
+    settings.register_profile(
+        profile, deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=max_examples
+    )
 settings.load_profile("fedstep")
 
 

@@ -74,6 +74,7 @@ class TestRecords:
         assert all("is skipped" in warning for warning in known.warnings)
 
 
+@pytest.mark.slow
 class TestWriters:
     def test_two_writers_at_once_lose_nothing(self, tmp_path: Path) -> None:
         writers = [writer(tmp_path, 0, 60), writer(tmp_path, 40, 100)]

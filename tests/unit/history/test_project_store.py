@@ -28,6 +28,7 @@ class TestKey:
         assert home.keyed("ab", "c") != home.keyed("a", "bc")
         assert len(home.keyed("\udcff")) == 32
 
+    @pytest.mark.slow
     def test_processes_that_prepare_at_once_agree_on_one_key(self, tmp_path: Path) -> None:
         program = """
 import sys

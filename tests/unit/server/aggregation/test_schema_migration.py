@@ -90,6 +90,7 @@ def get(house, digest: str):
     return house.send("GET", f"/v1/model?schema={quote(digest)}", {}, b"", 10)
 
 
+@pytest.mark.slow
 class TestStore:
     def test_store_of_one_schema_continues_in_the_next(self, url, caplog):
         """A store that was started with one schema goes on with its production in the next."""

@@ -27,9 +27,11 @@ from fedstep.server.mode import BufferPolicy
 from fedstep.server.settings import Settings
 from tests.helpers.aggregator import InProcess
 from tests.helpers.cli import forty_tests, new_checkout
+from tests.house import describe_miss
 
 PACKAGE = Path(__file__).parents[1] / "fedstep"
-AIMS = {"predict": 15, "triage": 15, "train": 20, "POST /v1/updates": 15, "aggregate and gate": 15}
+AIMS = {"predict": 17, "triage": 29, "train": 40, "POST /v1/updates": 15, "aggregate and gate": 15}  # decision 0113
+FIRST_PLAN = {"predict": 15, "triage": 15, "train": 20, "POST /v1/updates": 15, "aggregate and gate": 15}
 COMMANDS = ("predict", "triage", "train")
 NEW_LOCALS = 0x2  # flag of a code object that is a function, not a module or class body
 AGGREGATION_THREAD = "fedstep-aggregation"
@@ -177,11 +179,20 @@ def _all_modules(recorder: ModuleRecorder) -> tuple[str, ...]:
     return tuple(sorted({module for modules in recorder.modules.values() for module in modules}))
 
 
+def _describe_aim(name: str, count: int) -> str:
+    """Return the aim of a flow, and the first plan's where that was another."""
+    if AIMS[name] == FIRST_PLAN[name]:
+        return f"aim: at most {AIMS[name]}"
+    return (
+        f"aim: at most {AIMS[name]}; first plan: at most {FIRST_PLAN[name]}, {describe_miss(count, FIRST_PLAN[name])}"
+    )
+
+
 def main(show: Callable[[str], None] = print, *, verbose: bool = False) -> int:
     """Print the counts beside their aims. Return 1 when one is above its aim."""
     flows = count_flows()
     for name, modules in flows.items():
-        aim = f"aim: at most {AIMS[name]}" if name in AIMS else "with options and output"
+        aim = _describe_aim(name, len(modules)) if name in AIMS else "with options and output"
         show(f"{name}: {len(modules)} modules ({aim})")
         if verbose:
             show("\n".join(f"  {module}" for module in modules))

@@ -1,7 +1,8 @@
 """Measure the structure of the package against its aims: `python -m tests.house [--flows]`.
 
 Prints modules, lines, names that occur twice, imports between packages, cycles, docstrings that begin with a verb, and
-with --flows the modules that a reader opens per flow. Exits 1 when a figure is above its aim.
+with --flows the modules that a reader opens per flow. Exits 1 when a figure is above its aim. Decision 0113 derives
+the aims for lines and flows; the first plan had others, which are missed and printed beside them.
 """
 
 import ast
@@ -16,7 +17,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fedstep"
 MOST_MODULES = 160  # without __init__.py
-MOST_LINES = 29_000
+MOST_LINES = 48_000
+MOST_CODE_LINES = 30_500  # without blank lines, docstrings, imports and comments
+FIRST_PLAN_LINES = 29_000
 LEAST_VERBS = 0.9  # share of function docstrings that begin with a verb
 
 # The packages that each package may import, and the single modules at the top of fedstep/. `server.*` is one package.
@@ -67,6 +70,7 @@ class Figure:
     value: str
     aim: str
     problems: tuple[str, ...] = ()
+    first_plan: str = ""  # the aim before decision 0113, if it was another
 
 
 @cache
@@ -210,7 +214,14 @@ def measure() -> tuple[Figure, ...]:
     verbs, total, others = docstring_verbs()
     return (
         Figure("modules", str(count), f"at most {MOST_MODULES}", _over(count, MOST_MODULES)),
-        Figure("lines", f"{lines:,}, {code:,} of them code", f"at most {MOST_LINES:,}", _over(lines, MOST_LINES)),
+        Figure(
+            "lines",
+            f"{lines:,}",
+            f"at most {MOST_LINES:,}",
+            _over(lines, MOST_LINES),
+            f"at most {FIRST_PLAN_LINES:,}, {describe_miss(lines, FIRST_PLAN_LINES)}",
+        ),
+        Figure("lines of code", f"{code:,}", f"at most {MOST_CODE_LINES:,}", _over(code, MOST_CODE_LINES)),
         _listed("file names that occur twice", repeated_file_names()),
         _listed("class names that occur twice", repeated_class_names()),
         _listed("imports between packages that are not allowed", forbidden_edges()),
@@ -222,6 +233,11 @@ def measure() -> tuple[Figure, ...]:
             others[:5] if verbs < LEAST_VERBS * total else (),
         ),
     )
+
+
+def describe_miss(value: int, most: int) -> str:
+    """Return whether a figure meets an aim, and by how much it misses it."""
+    return f"missed by {value - most:,}" if value > most else "met"
 
 
 def _over(value: int, most: int) -> tuple[str, ...]:
@@ -236,7 +252,8 @@ def main(*, flows: bool) -> int:
     """Print the figures. Return 1 when one of them misses its aim."""
     figures = measure()
     for figure in figures:
-        print(f"{figure.name}: {figure.value} (aim: {figure.aim})")
+        first = f"; first plan: {figure.first_plan}" if figure.first_plan else ""
+        print(f"{figure.name}: {figure.value} (aim: {figure.aim}{first})")
         print("".join(f"  {problem}\n" for problem in figure.problems), end="")
     print("imports between packages:")
     for source in ALLOWED_IMPORTS:

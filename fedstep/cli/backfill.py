@@ -51,21 +51,19 @@ class ServiceOptions(NamedTuple):
 @option("user", metavar="NAME", default="", help="User name on Jenkins; token in FEDSTEP_JENKINS_TOKEN.")
 @option("artifact", metavar="GLOB", multiple=True, help="Name of GitHub artifacts to read. Can be repeated.")
 @option("since", metavar="DATE", default="", help="Read builds that started on this date or later.")
-@option("limit", type=click.IntRange(0), default=0, show_default=True, help="Number of newest builds to read; 0: all.")
+@option("limit", type=click.IntRange(0), default=0, help="Number of newest builds to read; 0: all.")
 @option("job", metavar="NAME", default="", help="Read builds of this job; * and ? match.")
 @KEEP
 @option(
     "jobs",
     type=click.IntRange(0),
     default=0,
-    show_default=True,
     help="Number of processes that parse; 0: one per core.",
 )
 @option(
     "backend",
     type=click.Choice(["local", "dask"]),
     default="local",
-    show_default=True,
     help="Where worker processes run.",
 )
 @option("scheduler", metavar="ADDRESS", default="", help="Address of the Dask scheduler, with --backend dask.")

@@ -140,8 +140,8 @@ def doctor(junit: tuple[str, ...], as_json: bool, history: str, part: str, **net
         link = link_to(checked, time.time(), NETWORK_SECONDS)  # from now on, however long the start took
         link = replace(link, retry=replace(link.retry, waits=()))
     variables = option_variables(click.get_current_context().find_root().command)
-    shown = checked.token if checked else network["token"]
-    diagnosis = diagnose(context, junit, link, shown, _marked_start(context), os.environ, variables)
+    token = checked.token if checked else network["token"]
+    diagnosis = diagnose(context, junit, link, token, _marked_start(context), os.environ, variables)
     echo_diagnosis(diagnosis, as_json)
     return int(bool(diagnosis.count_in(PROBLEM)))
 

@@ -18,7 +18,7 @@ MODES = ("federated", "local", "pooled", "global-only", "starter")
 
 
 @click.command()
-@option("output", metavar="FILE", default="demo-report.html", show_default=True, help="HTML page to write.")
+@option("output", metavar="FILE", default="demo-report.html", help="HTML page to write.")
 def demo(output: str) -> int:
     """Train and predict on recorded builds of real projects, with an aggregator on this machine.
 
@@ -33,17 +33,16 @@ def demo(output: str) -> int:
 @click.command()
 @click.argument("corpus", type=click.Path(exists=True, path_type=Path), nargs=-1, required=True, metavar="CORPUS...")
 @option("task", type=click.Choice(TASKS), help="Task to study.")
-@option("mode", type=click.Choice(MODES), default="federated", show_default=True, help="Who learns from whom.")
+@option("mode", type=click.Choice(MODES), default="federated", help="Who learns from whom.")
 @option(
     "hold-out", metavar="PROJECT", multiple=True, help="Project from which the others do not learn. Can be repeated."
 )
-@option("seed", type=click.INT, default=1, show_default=True, help="Seed of the second interleaving and of samples.")
-@option("jobs", type=click.IntRange(0), default=1, show_default=True, help="Number of processes; 0: one per core.")
+@option("seed", type=click.INT, default=1, help="Seed of the second interleaving and of samples.")
+@option("jobs", type=click.IntRange(0), default=1, help="Number of processes; 0: one per core.")
 @option(
     "backend",
     type=click.Choice(["local", "dask"]),
     default="local",
-    show_default=True,
     help="Where worker processes run.",
 )
 @option("cold-start", is_flag=True, help="Also score the first ten builds of a project.")

@@ -245,12 +245,12 @@ def install_hook(context: click.Context, /, part: str, strict: bool) -> int:
         strict = False
     if context.get_parameter_source("part") != ON_COMMAND_LINE:
         part = ""
-    found = _find_hook()
-    install(found, strict, normalize_part(part))
+    hook_path = _find_hook()
+    install(hook_path, strict, normalize_part(part))
     installed = _find_hook()
     _print_state(installed, "installed", "runs first")
-    if found.manager in RECIPES:
-        echo_warnings(RECIPES[found.manager])
+    if hook_path.manager in RECIPES:
+        echo_warnings(RECIPES[hook_path.manager])
     if installed.shared:
         folder = os.path.dirname(installed.path)
         echo_warnings(f"{folder} is outside this repository (core.hooksPath): the hook also runs in other repositories")
@@ -289,7 +289,6 @@ def status() -> int:
     "within",
     type=FloatRange(0.1),
     default=3.0,
-    show_default=True,
     help="Maximum seconds; then skip the prediction.",
 )
 @REPORTS

@@ -91,8 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except OSError as error:  # of the machine: a folder that is gone, a disk that is full
         words = sys.argv[1:] if arguments is None else arguments
         code = 0 if words and words[0] in STEPS and not _is_strict(words, os.environ) else 1
-        place = f" ({error.filename})" if error.filename else ""
-        echo_warnings(f"error: {error.strerror or error}{place}")
+        file_name = f" ({error.filename})" if error.filename else ""
+        echo_warnings(f"error: {error.strerror or error}{file_name}")
     sys.exit(0 if code and _runs_before_a_push(sys.argv[1:] if arguments is None else arguments) else code)
 
 

@@ -66,8 +66,8 @@ def make_server(project: fedstep.Project) -> "MCPServer":
     @server.tool(annotations=read_only)
     def failure_groups(junit: list[str]) -> dict[str, Any]:
         """Group the failures in test reports by their cause, the most urgent first."""
-        told = _answer(lambda: triage_json(project.triage(junit)))
-        return {key: told[key] for key in ("groups", "incident", "cause", "error") if key in told}
+        report = _answer(lambda: triage_json(project.triage(junit)))
+        return {key: report[key] for key in ("groups", "incident", "cause", "error") if key in report}
 
     @server.tool(annotations=read_only)
     def explain(test: str) -> dict[str, Any]:
@@ -94,14 +94,14 @@ def _answer(ask: Callable[[], str]) -> dict[str, Any]:
         return quote_answer({"error": str(error)})
 
 
-def quote_answer(told: Mapping[str, Any]) -> dict[str, Any]:
+def quote_answer(answer: Mapping[str, Any]) -> dict[str, Any]:
     """Return the object with harmless lines for texts, and lists that end.
 
     What a test is called and says reaches the agent's model and, often, a terminal: no control character, no more than
     MOST_LINES lines, and none longer than MOST_TEXT. The number that a list was cut by is beside it.
     """
     quoted: dict[str, Any] = {}
-    for key, value in told.items():
+    for key, value in answer.items():
         quoted[key] = _quote(value)
         if isinstance(value, list) and len(value) > MOST_LISTED:
             quoted[f"{key}_left_out"] = len(value) - MOST_LISTED

@@ -55,6 +55,7 @@ def option(name: str, *aliases: str, parameter: str = "", **settings: Unpack[Opt
     """
     underscored = name.replace("-", "_")
     variable = f"FEDSTEP_{underscored.upper()}"
+    settings.setdefault("show_default", settings.get("default") not in (None, "", ()))
     return click.option(f"--{name}", *aliases, parameter or underscored, envvar=variable, **settings)
 
 
@@ -83,7 +84,6 @@ HISTORY = option(
     "history",
     metavar="DIR",
     default=".fedstep",
-    show_default=True,
     help="Folder of the history, relative to the repository root; git: a ref of the repository.",
 )
 PART = option(
@@ -102,7 +102,6 @@ def _format_option(*forms: str) -> Callable[[F], F]:
         parameter="output_format",
         type=click.Choice(forms),
         default="text",
-        show_default=True,
         help="Output format.",
     )
 
@@ -130,7 +129,6 @@ MOST = option(
     "max-quarantined",
     type=click.IntRange(0),
     default=50,
-    show_default=True,
     help="Largest number of tests that may be quarantined at once.",
 )
 RULES = combine(
@@ -153,22 +151,14 @@ LOG = combine(
     option("log", metavar="FILE", default="", help="Log of the job; its end tells whether the infrastructure failed."),
     EXIT_CODE,
 )
-KEEP = option(
-    "keep", type=click.IntRange(1), default=500, show_default=True, help="Number of builds kept in the history."
-)
+KEEP = option("keep", type=click.IntRange(1), default=500, help="Number of builds kept in the history.")
 NETWORK = combine(
     option(
         "aggregator", metavar="URL", default="", help="Aggregator to exchange coefficients with. Default: local only."
     ),
     option("token", metavar="TOKEN", default="", help="Token for the aggregator. Prefer FEDSTEP_TOKEN."),
-    option("timeout", type=FloatRange(0.1), default=10.0, show_default=True, help="Maximum seconds per exchange."),
-    option(
-        "budget",
-        type=FloatRange(0.1),
-        default=30.0,
-        show_default=True,
-        help="Maximum seconds for all network access.",
-    ),
+    option("timeout", type=FloatRange(0.1), default=10.0, help="Maximum seconds per exchange."),
+    option("budget", type=FloatRange(0.1), default=30.0, help="Maximum seconds for all network access."),
 )
 HELPER = combine(
     option("helper", metavar="URL", default="", help="Helper of the aggregator: each receives one share of an update."),
@@ -178,7 +168,6 @@ STORE = option(
     "store",
     metavar="URL",
     default="sqlite:///fedstep.db",
-    show_default=True,
     help="Database of the aggregator: sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME.",
 )
 

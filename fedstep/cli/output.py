@@ -276,8 +276,8 @@ def _annotations(context: "RunContext", report: Report) -> str:
         return warning_annotations((f"an incident: {report.incident_reason}, look for one cause", *report.warnings))
     failures = sort_by_urgency(report.failures)
     located = locate_failures(failures[:MOST_ANNOTATIONS], context.root)
-    told = failure_annotations((*located, *failures[MOST_ANNOTATIONS:]))
-    return told + warning_annotations(report.warnings, MOST_ANNOTATIONS - told.count("\n"))
+    annotations = failure_annotations((*located, *failures[MOST_ANNOTATIONS:]))
+    return annotations + warning_annotations(report.warnings, MOST_ANNOTATIONS - annotations.count("\n"))
 
 
 def _comment(context: "RunContext", report: Report, budget: float) -> tuple[str, ...]:

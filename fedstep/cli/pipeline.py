@@ -109,8 +109,8 @@ def train(
         )
     except HistoryError as error:
         return _finish_without_history(context, error, strict)
-    shown = with_estimate(report) if jenkins_estimate else report
-    return finish(shown, context, output_format, strict, network["budget"])
+    estimated = with_estimate(report) if jenkins_estimate else report
+    return finish(estimated, context, output_format, strict, network["budget"])
 
 
 @click.command()
@@ -130,8 +130,8 @@ def predict(
     """
     project = fedstep.Project.discover(history=history, part=part)
     prediction = project.predict(junit)
-    shown = with_estimate(prediction) if jenkins_estimate else prediction
-    return finish(shown, project.context(), output_format, strict)
+    estimated = with_estimate(prediction) if jenkins_estimate else prediction
+    return finish(estimated, project.context(), output_format, strict)
 
 
 @click.command()

@@ -60,7 +60,7 @@ def list_(as_json: bool) -> int:
 @click.argument("test")
 @option("owner", required=True, help="Person or team that takes care of it.")
 @option("reason", required=True, help="Why it is quarantined, such as a ticket.")
-@option("days", type=click.IntRange(1, 366), default=14, show_default=True, help="Days until it counts again.")
+@option("days", type=click.IntRange(1, 366), default=14, help="Days until it counts again.")
 @MOST
 def add(test: str, owner: str, reason: str, days: int, max_quarantined: int) -> int:
     """Add a test to the list. It counts again after 14 days by default, about the median of PyTorch's disabled tests.
@@ -71,8 +71,8 @@ def add(test: str, owner: str, reason: str, days: int, max_quarantined: int) -> 
     root, until = _root(), _today() + timedelta(days=days)
     others = [one for one in read_mutes(root, _today().isoformat()).mutes.entries if one.test != test]
     if len(others) >= max_quarantined:
-        told = "1 test is" if len(others) == 1 else f"{len(others)} tests are"
-        raise UsageError(f"{told} quarantined already", "Repair one and remove it from the list")
+        subject = "1 test is" if len(others) == 1 else f"{len(others)} tests are"
+        raise UsageError(f"{subject} quarantined already", "Repair one and remove it from the list")
     remove_mute(root, test)  # an entry of it is renewed, not doubled
     entry = Mute(test, owner, reason, until.isoformat())
     add_mute(root, entry)
@@ -147,5 +147,5 @@ def _echo_mutes(entries: tuple[Mute, ...], as_json: bool) -> None:
         echo_result(json.dumps({"quarantined": [entry._asdict() for entry in entries]}, indent=2) + "\n")
         return
     lines = (f"{entry.until}  {visible(entry.owner, 30):<20}  {visible(entry.test, 1000)}\n" for entry in entries)
-    said = "".join(f"{line}{'':12}{visible(entry.reason)}\n" for line, entry in zip(lines, entries, strict=True))
-    echo_result(said or "no test is quarantined\n")
+    text = "".join(f"{line}{'':12}{visible(entry.reason)}\n" for line, entry in zip(lines, entries, strict=True))
+    echo_result(text or "no test is quarantined\n")

@@ -32,7 +32,7 @@ POLICY = "default-src 'none'; style-src 'self' 'unsafe-inline'; script-src 'self
 @click.command()
 @option("html", metavar="PATH", default="", help="Write the page to this file, or with pages of tests to a folder.")
 @option("serve", is_flag=True, help="Show the page on this machine until interrupted.")
-@option("port", type=click.IntRange(0, 65535), default=8808, show_default=True, help="Port of --serve; 0: a free one.")
+@option("port", type=click.IntRange(0, 65535), default=8808, help="Port of --serve; 0: a free one.")
 @option("value", is_flag=True, help="Replay the history with and without the shared model, to see what it gains here.")
 @HISTORY
 @PART
@@ -62,7 +62,6 @@ def report(html: str, serve: bool, port: int, value: bool, history: str, part: s
     "since",
     metavar="AGE",
     default="7d",
-    show_default=True,
     help="Start: 7d, 2w or a day, 2030-12-31.",
 )
 @option(
@@ -70,7 +69,6 @@ def report(html: str, serve: bool, port: int, value: bool, history: str, part: s
     parameter="output_format",
     type=click.Choice(["text", "markdown", "slack"]),
     default="markdown",
-    show_default=True,
     help="Output format; slack: JSON for an incoming webhook.",
 )
 @HISTORY
@@ -134,15 +132,15 @@ def ack(subject: str, note: str, history: str, part: str) -> int:
         lines = [f"{visible(name_subject(one))}: {describe_change(one)}" for one in changes]
         echo_result("".join(f"{line}\n" for line in lines) or "nothing became slower\n")
         return 0
-    found = matches(subject, [name_subject(one) for one in changes])
-    if len(found) != 1:
+    matching = matches(subject, [name_subject(one) for one in changes])
+    if len(matching) != 1:
         open_ones = ", ".join(visible(name_subject(one), 80) for one in changes[:8]) or "none"
-        problem = "means several changes" if found else "is no test or job that became slower"
+        problem = "means several changes" if matching else "is no test or job that became slower"
         raise UsageError(f"{visible(subject)} {problem}", f"Open: {open_ones}")
-    change = next(one for one in changes if name_subject(one) == found[0])
+    change = next(one for one in changes if name_subject(one) == matching[0])
     today = date.fromtimestamp(context.now).isoformat()
     add_acknowledgement(context.root, Acknowledgement(change.subject, today, note))
-    echo_result(f"accepted in {ACKS_FILE}: {visible(found[0])}, {describe_change(change)}. Commit the file\n")
+    echo_result(f"accepted in {ACKS_FILE}: {visible(matching[0])}, {describe_change(change)}. Commit the file\n")
     return 0
 
 
@@ -206,18 +204,20 @@ def _parse_since(text: str, now: float) -> float:
         raise UsageError(f"--since {text[:40]!r} is no time", "Give 7d, 2w or 2030-12-31") from error
 
 
-def _write_page(shown: _Shown, place: str) -> list[str]:
+def _write_page(shown: _Shown, output_path: str) -> list[str]:
     """Write the page to a file, or to a folder with style, script and pages of tests; return the paths to name."""
-    is_file = Path(place).suffix.lower() in (".html", ".htm") and not Path(place).is_dir()
+    is_file = Path(output_path).suffix.lower() in (".html", ".htm") and not Path(output_path).is_dir()
     files = {"": _render(shown.insights)} if is_file else _folder_files(shown)
     try:
         for name, text in files.items():
-            path = Path(place) / name if name else Path(place)
+            path = Path(output_path) / name if name else Path(output_path)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
-        raise InputError(f"cannot write {place}: {error.strerror}", "Give --html another file or folder") from error
-    return [place if is_file else str(Path(place) / "index.html")]
+        raise InputError(
+            f"cannot write {output_path}: {error.strerror}", "Give --html another file or folder"
+        ) from error
+    return [output_path if is_file else str(Path(output_path) / "index.html")]
 
 
 def _folder_files(shown: _Shown) -> Mapping[str, str]:
@@ -266,7 +266,7 @@ def _serve(context: "RunContext", port: int) -> int:
         pages = {test: f"/tests/{_page_name(test)}.html" for test in most_expensive_tests(insights)}
         if path == "/":
             return "text/html", _render(with_links(insights, pages), "/fedstep.css", "/fedstep.js")
-        test = next((test for test, place in pages.items() if place == path), None)
+        test = next((test for test, page_path in pages.items() if page_path == path), None)
         if test is None:
             return None
         from fedstep.report.html import explanation_html
@@ -290,10 +290,10 @@ def _handler(page: Callable[[str], tuple[str, str] | None]) -> type[BaseHTTPRequ
 
         def do_GET(self) -> None:
             host = self.headers.get("Host", "").rpartition(":")[0] or self.headers.get("Host", "")
-            found = page(self.path.partition("?")[0]) if host in ("127.0.0.1", "localhost", "[::1]") else None
-            kind, text = found or ("text/plain", "not found\n")
+            content = page(self.path.partition("?")[0]) if host in ("127.0.0.1", "localhost", "[::1]") else None
+            kind, text = content or ("text/plain", "not found\n")
             body = text.encode("utf-8", "backslashreplace")
-            self.send_response(200 if found else 404)
+            self.send_response(200 if content else 404)
             for name, value in {
                 "Content-Type": f"{kind}; charset=utf-8",
                 "Content-Length": str(len(body)),

@@ -41,7 +41,6 @@ RUNNER = option(
     parameter="runner",
     type=click.Choice(["list", "pytest", "maven", "gradle", "jest", "vitest", "mocha", "playwright", "go"]),
     default="list",
-    show_default=True,
     help="Print the arguments of this test runner, or one name per line.",
 )
 
@@ -76,11 +75,7 @@ CONFIDENCE = option(
     help="Run what shows a failure in this share of failing builds, judged by the project's own past ones.",
 )
 EXPLORE = option(
-    "explore",
-    type=FloatRange(0.0, 1.0),
-    default=0.05,
-    show_default=True,
-    help="Share of the other tests that run too, drawn at random.",
+    "explore", type=FloatRange(0.0, 1.0), default=0.05, help="Share of the other tests that run too, drawn at random."
 )
 SHADOW = option("shadow", is_flag=True, help="Run all tests, and tell what would have been left out.")
 
@@ -129,12 +124,12 @@ def select(
     if lines:
         _note(context, selection, shadow)
     if output_format == "json":
-        told = {
+        answer = {
             "tests": list(map(_row, chosen)),
             "skipped": [one.named.name for one in selection.skipped],
             **_selected(selection, shadow),
         }
-        echo_result(json.dumps(told) + "\n")
+        echo_result(json.dumps(answer) + "\n")
         _end()
     echo_names(lines)
     _end()
@@ -202,8 +197,8 @@ def _lines(tests: "Sequence[RankedTest]", runner: str, root: str) -> Sequence[st
     if not chosen.left_out:
         return chosen.lines
     count, first = len(chosen.left_out), chosen.left_out[0]
-    told = f"{count} test{'s' * (count > 1)} cannot be named to {runner}, the first is {first}"
-    echo_warnings(f"{told}. No arguments are printed, so that all run")
+    warning = f"{count} test{'s' * (count > 1)} cannot be named to {runner}, the first is {first}"
+    echo_warnings(f"{warning}. No arguments are printed, so that all run")
     return ()
 
 
@@ -230,18 +225,18 @@ def _tell(selection: "Selection", shadow: bool) -> str:
     verb = "would run" if shadow else "run"
     always = sum(one.always != "" for one in selection.chosen)
     why = f" ({always} always do: new, changed or failed lately)" if always else ""
-    told = (
+    sentence = (
         f"{len(selection.chosen)} of {len(selection.chosen) + len(selection.skipped)} tests {verb}{why}, "
         f"{100 * selection.share:.0f} % of the time, saving {span(selection.saved_seconds)}"
     )
     if not selection.red_builds:
-        return f"{told}; no build with a new failure is known to judge it by"
+        return f"{sentence}; no build with a new failure is known to judge it by"
     if selection.red_builds == 1:
         seen = f"the one build known with a new failure would have shown {'it' if selection.caught else 'nothing'}"
     else:
         seen = f"{selection.caught} of the last {selection.red_builds} builds with a new failure would have shown one"
     missed = selection.red_builds - selection.caught
-    return f"{told}; {seen} (false green rate {100 * missed / selection.red_builds:.0f} %)"
+    return f"{sentence}; {seen} (false green rate {100 * missed / selection.red_builds:.0f} %)"
 
 
 UNIT = option(
@@ -254,7 +249,7 @@ UNIT = option(
 
 
 @click.command()
-@option("total", type=click.INT, default=1, show_default=True, help="Number of machines.")
+@option("total", type=click.INT, default=1, help="Number of machines.")
 @UNIT
 @TIME
 @SHARE
@@ -293,18 +288,18 @@ def plan(
     check_shard(1, total)
     choice = _choice(time, share, confidence) if time or share is not None or confidence is not None else None
     context = _read_context(history, part)
-    selection, summary, told = _choose(names, context, choice, explore, shadow)
+    selection, summary, sentence = _choose(names, context, choice, explore, shadow)
     ran = (*selection.chosen, *selection.skipped) if shadow else selection.chosen
     seconds = predict_seconds([one.named for one in ran], summary.tests)
     made, shards = plan_shards(seconds, seconds, total, unit or "file")
     made = with_skipped(made, (one.named.identity for one in selection.skipped), shadow)
     fixed, longest = fixed_seconds(summary.builds), max(one.seconds for one in shards)
     if isinstance(fixed, float):
-        told += f"; the slowest machine takes about {span(fixed + longest)}, {span(fixed)} of it beside its tests"
-    echo_warnings(told)
+        sentence += f"; the slowest machine takes about {span(fixed + longest)}, {span(fixed)} of it beside its tests"
+    echo_warnings(sentence)
     fields: dict[str, object] = {"plan": made.encode(), "total": total, "unit": made.unit}
     fields["fixed_seconds"] = round(fixed, 3) if isinstance(fixed, float) else None
-    fields |= {"shards": [one._asdict() for one in shards], **_selected(selection, shadow), "headline": told}
+    fields |= {"shards": [one._asdict() for one in shards], **_selected(selection, shadow), "headline": sentence}
     echo_result(f"{json.dumps(fields) if output_format == 'json' else made.encode()}\n")
     _note(context, selection, shadow)
     _write_plan(context, made, shards, selection, fields)
@@ -393,11 +388,11 @@ def shard(
     text = read_plan(plan).strip()  # empty where the job before could not make one
     known = decode_plan(text) if text else None
     if known and (total not in (None, known.total) or unit not in ("", known.unit)):
-        told = f"the plan is for --total {known.total} --unit {known.unit}"
-        raise UsageError(told, "Give the same, or leave them out")
+        mismatch = f"the plan is for --total {known.total} --unit {known.unit}"
+        raise UsageError(mismatch, "Give the same, or leave them out")
     if not known and total is None:
-        told = "the plan is empty" if explicit_options("plan") else "there is no plan"
-        raise UsageError(f"{told}, so the number of machines is not known", "Give it with --total")
+        mismatch = "the plan is empty" if explicit_options("plan") else "there is no plan"
+        raise UsageError(f"{mismatch}, so the number of machines is not known", "Give it with --total")
     total, unit = (known.total, known.unit) if known else (total or 0, unit or "file")
     check_shard(1 if index is None else index, total)
     named, summary = _named_tests(names, _read_context(history, part, fetch=index is None))

@@ -26,22 +26,15 @@ COUNT, POSITIVE = click.IntRange(0), FloatRange(0, min_open=True)
 PRIVACY_TERMS = "privacy_delta", "privacy_releases", "privacy_days"
 
 AGGREGATION = combine(
-    option(
-        "buffer-size", type=click.IntRange(1), default=10, show_default=True, help="Number of updates per aggregation."
-    ),
+    option("buffer-size", type=click.IntRange(1), default=10, help="Number of updates per aggregation."),
     option(
         "max-wait",
         type=FloatRange(0.1),
         default=60.0,
-        show_default=True,
         help="Maximum seconds to wait before aggregating a partial buffer.",
     ),
     option(
-        "min-projects",
-        type=click.IntRange(1),
-        default=1,
-        show_default=True,
-        help="Minimum number of distinct projects per aggregation.",
+        "min-projects", type=click.IntRange(1), default=1, help="Minimum number of distinct projects per aggregation."
     ),
     option("from-zero", is_flag=True, help="Start with an empty model instead of the starter model."),
     option("no-gate", is_flag=True, help="Make every candidate production without a trial; for demonstrations."),
@@ -51,28 +44,22 @@ SECURE_AGGREGATION = combine(
         "role",
         type=click.Choice(["standalone", "leader", "helper"]),
         default="standalone",
-        show_default=True,
         help="Part in secure aggregation: one of two aggregators, or none.",
     ),
     option("peer", metavar="URL", default="", help="Address of the helper, for the leader."),
     option(
-        "peer-token",
-        metavar="TOKEN",
-        default="",
-        help="Secret shared by leader and helper. Prefer FEDSTEP_PEER_TOKEN.",
+        "peer-token", metavar="TOKEN", default="", help="Secret shared by leader and helper. Prefer FEDSTEP_PEER_TOKEN."
     ),
     option(
         "min-projects-per-sum",
         type=click.IntRange(2),
         default=5,
-        show_default=True,
         help="Minimum number of projects in a sum, for leader and helper.",
     ),
     option(
         "noise",
         type=FloatRange(0, MOST_NOISE),
         default=NOISE,
-        show_default=True,
         help="Standard deviation of the noise in a sum, in units of a task's bound, for the leader.",
     ),
 )
@@ -82,19 +69,17 @@ PRIVACY = combine(
         type=POSITIVE,
         help="Epsilon of differential privacy per project and lifetime, such as 8. Default: no guarantee.",
     ),
-    option("privacy-delta", type=POSITIVE, default=1e-6, show_default=True, help="Delta of the same guarantee."),
+    option("privacy-delta", type=POSITIVE, default=1e-6, help="Delta of the same guarantee."),
     option(
         "privacy-releases",
         type=click.IntRange(1),
         default=52,
-        show_default=True,
         help="Maximum number of contributions per project and lifetime.",
     ),
     option(
         "privacy-days",
         type=POSITIVE,
         default=7.0,
-        show_default=True,
         help="Length of a contribution period in days; a project contributes once per period.",
     ),
 )
@@ -113,39 +98,18 @@ ACCESS = combine(
         help="Projects that may send, such as github:acme/* or, by ids, github#123/*.",
     ),
     option("private-model", is_flag=True, help="Require a token for reading the model, too."),
-    option(
-        "project-rate",
-        type=COUNT,
-        default=60,
-        show_default=True,
-        help="Maximum updates per project and minute; 0: any.",
-    ),
-    option(
-        "project-quota",
-        type=COUNT,
-        default=2000,
-        show_default=True,
-        help="Maximum updates per project and day; 0: any.",
-    ),
-    option(
-        "owner-rate", type=COUNT, default=1200, show_default=True, help="Maximum updates per owner and minute; 0: any."
-    ),
-    option(
-        "owner-quota", type=COUNT, default=100000, show_default=True, help="Maximum updates per owner and day; 0: any."
-    ),
+    option("project-rate", type=COUNT, default=60, help="Maximum updates per project and minute; 0: any."),
+    option("project-quota", type=COUNT, default=2000, help="Maximum updates per project and day; 0: any."),
+    option("owner-rate", type=COUNT, default=1200, help="Maximum updates per owner and minute; 0: any."),
+    option("owner-quota", type=COUNT, default=100000, help="Maximum updates per owner and day; 0: any."),
     option(
         "owner-projects",
         type=COUNT,
         default=200,
-        show_default=True,
         help="Maximum number of projects that an owner's token may name in a week; 0: any.",
     ),
     option(
-        "read-rate",
-        type=COUNT,
-        default=3000,
-        show_default=True,
-        help="Maximum reading requests per client address and minute; 0: any.",
+        "read-rate", type=COUNT, default=3000, help="Maximum reading requests per client address and minute; 0: any."
     ),
     option("tls-cert", metavar="FILE", default="", help="Certificate with its chain, in PEM; serve HTTPS with it."),
     option("tls-key", metavar="FILE", default="", help="Private key of the certificate, in PEM."),
@@ -155,14 +119,11 @@ ACCESS = combine(
         default="",
         help="Addresses of proxies whose X-Forwarded-For is trusted, comma-separated.",
     ),
-    option(
-        "log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Format of the log."
-    ),
+    option("log-format", type=click.Choice(["text", "json"]), default="text", help="Format of the log."),
     option(
         "log-level",
         type=click.Choice(["debug", "info", "warning"]),
         default="info",
-        show_default=True,
         help="Minimum log level; debug logs every update.",
     ),
 )
@@ -219,8 +180,8 @@ def pass_options(function: Callable[[ServeOptions], int]) -> Callable[..., int]:
 
 
 @click.command()
-@option("host", metavar="ADDRESS", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@option("port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="Port to listen on; 0: any free.")
+@option("host", metavar="ADDRESS", default="127.0.0.1", help="Address to listen on.")
+@option("port", type=click.IntRange(0, 65535), default=8765, help="Port to listen on; 0: any free.")
 @STORE
 @option("tokens", metavar="LIST", default="", help="Accepted tokens, comma-separated. Prefer FEDSTEP_TOKENS.")
 @AGGREGATION

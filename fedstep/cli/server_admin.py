@@ -156,9 +156,7 @@ def status(store: str) -> int:
 
 @server.command()
 @STORE
-@option(
-    "most", type=click.IntRange(1), default=20, show_default=True, help="Maximum number of versions and of verdicts."
-)
+@option("most", type=click.IntRange(1), default=20, help="Maximum number of versions and of verdicts.")
 def versions(store: str, most: int) -> int:
     """List the newest versions, and the verdicts with their figures.
 
@@ -199,14 +197,14 @@ def _open_store(url: str, *, or_earlier: bool = False) -> "Iterator[Store]":
     from fedstep.federation.messages import shape
     from fedstep.schema.schema import schema
 
-    ours = shape(schema())
-    store = Store(require_store(url), ours)
+    own_shape = shape(schema())
+    store = Store(require_store(url), own_shape)
     try:
         earlier = store.earlier_schema() if or_earlier else ""
         if earlier:
-            echo_warnings(f"nothing was served with feature schema {ours.digest} yet: this is schema {earlier}")
+            echo_warnings(f"nothing was served with feature schema {own_shape.digest} yet: this is schema {earlier}")
             store.close()
-            store = Store(url, ours._replace(digest=earlier))
+            store = Store(url, own_shape._replace(digest=earlier))
         with explain_errors(url):
             yield store
     finally:

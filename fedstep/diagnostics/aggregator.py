@@ -70,8 +70,8 @@ def seen_token(token: str) -> InspectedToken:
     header, claims = decoded
     fates = _fates(claims)
     fields = (_field(f"header.{name}", name, value, fates) for name, value in header.items())
-    told = (_field(name, name, value, fates) for name, value in claims.items())
-    return InspectedToken("jwt", len(secret), "", (*fields, *told))
+    inspected = (_field(name, name, value, fates) for name, value in claims.items())
+    return InspectedToken("jwt", len(secret), "", (*fields, *inspected))
 
 
 def presented(token: str, aggregator: str, env: Mapping[str, str]) -> InspectedToken:
@@ -95,8 +95,8 @@ def claims_of(token: str) -> Mapping[str, object]:
 
 def expiry(token: str) -> float | None:
     """Return when a JWT expires, in seconds since the epoch, or None for a token without an expiry."""
-    told = claims_of(token).get("exp")
-    return float(told) if isinstance(told, int | float) and not isinstance(told, bool) else None
+    expires_at = claims_of(token).get("exp")
+    return float(expires_at) if isinstance(expires_at, int | float) and not isinstance(expires_at, bool) else None
 
 
 def _decoded(secret: str) -> tuple[Mapping[str, object], Mapping[str, object]] | None:
@@ -120,14 +120,14 @@ def _fates(claims: Mapping[str, object]) -> Mapping[str, str]:
     return {}
 
 
-def _field(shown: str, name: str, value: object, fates: Mapping[str, str]) -> InspectedField:
+def _field(label: str, name: str, value: object, fates: Mapping[str, str]) -> InspectedField:
     text, fate = value if isinstance(value, str) else json.dumps(value), fates.get(name, "")
     if name in TIMES:
-        return InspectedField(shown, text, f"{TIMES[name]}{_moment(value)}", fate=fate)
+        return InspectedField(label, text, f"{TIMES[name]}{_moment(value)}", fate=fate)
     if name in ITSELF:
-        return InspectedField(shown, text, ITSELF[name], fate=fate)
+        return InspectedField(label, text, ITSELF[name], fate=fate)
     whose = WHOSE.get(name, "")
-    return InspectedField(shown, text, "", whose or "what fedstep does not know", fate)
+    return InspectedField(label, text, "", whose or "what fedstep does not know", fate)
 
 
 def _moment(value: object) -> str:
@@ -181,8 +181,8 @@ def check_token(token: InspectedToken, secret: str, now: float) -> DiagnosticChe
         return DiagnosticCheck(
             "Token", OK, f"a static one of {token.size} characters, which tells nothing beyond itself"
         )
-    told = ", ".join(one.name for one in token.fields if one.identifies and one.value)
-    says = f"a JWT, which tells {told or 'nothing of its sender'} (fedstep inspect shows all of it)"
+    identifying = ", ".join(one.name for one in token.fields if one.identifies and one.value)
+    says = f"a JWT, which tells {identifying or 'nothing of its sender'} (fedstep inspect shows all of it)"
     end = expiry(secret)
     if end is not None and end <= now:
         fix = "Ask the CI for a new one right before fedstep runs: they live for minutes"
@@ -193,12 +193,12 @@ def check_token(token: InspectedToken, secret: str, now: float) -> DiagnosticChe
 def clock_check(date: str, at: float) -> DiagnosticCheck:
     """Check how far this clock is from the one that wrote an HTTP Date header."""
     try:
-        told = parsedate_to_datetime(date).timestamp()
+        server_time = parsedate_to_datetime(date).timestamp()
     except (ValueError, OverflowError):
-        told = nan
-    if isnan(told):
+        server_time = nan
+    if isnan(server_time):
         return DiagnosticCheck("Clock", OK, "the aggregator does not tell its time")
-    ahead = at - told
+    ahead = at - server_time
     if abs(ahead) <= LARGEST_DIFFERENCE:
         return DiagnosticCheck("Clock", OK, f"within {max(1, round(abs(ahead)))} s of the aggregator's")
     way = "ahead of" if ahead > 0 else "behind"

@@ -39,18 +39,18 @@ def check_ci(ci: CiRun) -> DiagnosticCheck:
     if ci.vendor == "local":
         return DiagnosticCheck("CI", OK, "none: a developer's machine")
     facts = (("run", ci.run), ("workflow", ci.workflow), ("job", ci.job), ("branch", ci.branch), ("event", ci.event))
-    told = ", ".join(f"{name} {value}" for name, value in facts if value)
+    summary = ", ".join(f"{name} {value}" for name, value in facts if value)
     if ci.untrusted:
         return DiagnosticCheck(
-            "CI", WARNING, f"{ci.vendor}, {told}: from a fork or Dependabot, nothing is learned or sent"
+            "CI", WARNING, f"{ci.vendor}, {summary}: from a fork or Dependabot, nothing is learned or sent"
         )
     if not ci.run:
         fix = "export FEDSTEP_CI_RUN=<a number of this run>, FEDSTEP_CI_JOB and FEDSTEP_CI_BRANCH"
         return DiagnosticCheck("CI", WARNING, f"{ci.vendor}: it does not tell which run this is", fix)
     if not ci.job:
-        says = f"{ci.vendor}, {told}: it gives this job no name, and all its jobs share one stream of times"
+        says = f"{ci.vendor}, {summary}: it gives this job no name, and all its jobs share one stream of times"
         return DiagnosticCheck("CI", WARNING, says, "export FEDSTEP_CI_JOB=<a name of this job>, for all its steps")
-    return DiagnosticCheck("CI", OK, f"{ci.vendor}, {told}")
+    return DiagnosticCheck("CI", OK, f"{ci.vendor}, {summary}")
 
 
 def check_start(ci: CiRun, mark: float | None, now: float) -> DiagnosticCheck:
@@ -92,8 +92,8 @@ def check_git(root: str, ci: CiRun, globs: Sequence[str]) -> DiagnosticCheck:
     else:
         change = read_change(root, ci, hurried)
     if isinstance(change, Unavailable):
-        told, _, command = change.reason.partition("; run: ")
-        return DiagnosticCheck("Git", WARNING, told, command)
+        reason, _, command = change.reason.partition("; run: ")
+        return DiagnosticCheck("Git", WARNING, reason, command)
     against = f"against {change.base}" if change.base else "against nothing: no base is known"
     says = f"{count(len(change.files), 'changed file')} {against}"
     if is_shallow(root):
@@ -108,15 +108,15 @@ def check_reports(globs: Sequence[str], root: str) -> DiagnosticCheck:
     if not globs:
         fix = "Name them, here and for train: fedstep doctor --junit 'build/**/TEST-*.xml'"
         return DiagnosticCheck("Reports", WARNING, "no --junit is given", fix)
-    found = expand(globs, Path.cwd())
-    misses = [one.source for one in found if isinstance(one, Dropped)]
+    files = expand(globs, Path.cwd())
+    misses = [one.source for one in files if isinstance(one, Dropped)]
     if misses:
         says = f"{', '.join(misses)} matches no file below {Path.cwd()}"
         return DiagnosticCheck("Reports", PROBLEM, says, "Run it after the tests, and check --junit")
-    bytes_ = sum(_length(Path.cwd() / one[0]) for one in found)
+    bytes_ = sum(_length(Path.cwd() / one[0]) for one in files)
     if bytes_ > MOST_REPORTS:
-        return DiagnosticCheck("Reports", OK, f"{count(len(found), 'file')} of {size(bytes_)} (too much to read here)")
-    reports = read_reports(found, root)
+        return DiagnosticCheck("Reports", OK, f"{count(len(files), 'file')} of {size(bytes_)} (too much to read here)")
+    reports = read_reports(files, root)
     lost = [drop for drop in reports.dropped if not drop.kept]
     says = f"{count(reports.files, 'file')}, {count(len(reports.tests), 'test')}"
     if lost or not reports.tests:
@@ -141,9 +141,9 @@ BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 def check_packages(in_ci: bool) -> tuple[DiagnosticCheck, ...]:
     """Check the versions of fedstep and its dependencies."""
-    ours = f"fedstep {__version__}, Python {sys.version.split()[0]} on {sys.platform}"
+    versions = f"fedstep {__version__}, Python {sys.version.split()[0]} on {sys.platform}"
     light = ", ".join(f"{name} {installed(name) or 'missing'}" for name in ("click", "requests", "safetensors"))
-    return (DiagnosticCheck("Versions", OK, f"{ours}; {light}"), _sklearn(in_ci))
+    return (DiagnosticCheck("Versions", OK, f"{versions}; {light}"), _sklearn(in_ci))
 
 
 def installed(name: str, module: str = "") -> str:
@@ -157,17 +157,17 @@ def installed(name: str, module: str = "") -> str:
 
 
 def _sklearn(in_ci: bool) -> DiagnosticCheck:
-    found = installed("scikit-learn", "sklearn")
+    version = installed("scikit-learn", "sklearn")
     others = ", ".join(f"{name} {installed(name) or 'missing'}" for name in ("numpy", "scipy"))
-    if not found:
+    if not version:
         missing = "scikit-learn is not installed: builds are kept and learned later"
         return DiagnosticCheck(
             "Learning", PROBLEM if in_ci else WARNING, missing, f"{INSTALL} (predict and triage need nothing)"
         )
-    digits = (piece for piece in found.split(".")[:2])
+    digits = (piece for piece in version.split(".")[:2])
     if tuple(int(piece) if piece.isdecimal() else 0 for piece in digits) < OLDEST_SKLEARN:
-        return DiagnosticCheck("Learning", PROBLEM, f"scikit-learn {found} is older than 1.9", INSTALL)
-    return DiagnosticCheck("Learning", PROBLEM if "missing" in others else OK, f"scikit-learn {found}, {others}")
+        return DiagnosticCheck("Learning", PROBLEM, f"scikit-learn {version} is older than 1.9", INSTALL)
+    return DiagnosticCheck("Learning", PROBLEM if "missing" in others else OK, f"scikit-learn {version}, {others}")
 
 
 def check_disk(folder: str) -> DiagnosticCheck:
@@ -186,17 +186,19 @@ def check_disk(folder: str) -> DiagnosticCheck:
 
 def check_proxies(env: Mapping[str, str], url: str) -> DiagnosticCheck:
     """Check the variables that configure proxies and certificates."""
-    found = {name: env.get(name) or env.get(name.lower(), "") for name in PROXIES}
+    proxies = {name: env.get(name) or env.get(name.lower(), "") for name in PROXIES}
     bundles = {name: env[name] for name in BUNDLES if env.get(name)}
     missing = [name for name, path in bundles.items() if not os.path.exists(path)]
-    told = [f"{name}={value if name == 'NO_PROXY' else redact_url(value)}" for name, value in found.items() if value]
-    says = ", ".join([*told, *(f"{name}={path}" for name, path in bundles.items())]) or "no proxy is set"
+    settings = [
+        f"{name}={value if name == 'NO_PROXY' else redact_url(value)}" for name, value in proxies.items() if value
+    ]
+    says = ", ".join([*settings, *(f"{name}={path}" for name, path in bundles.items())]) or "no proxy is set"
     if missing:
         return DiagnosticCheck(
             "Network", PROBLEM, f"{says}; the file is not there", f"Correct {missing[0]}, or unset it"
         )
     host = _host(url)
-    if host in ("localhost", "127.0.0.1", "::1") and _proxied(found) and host not in found["NO_PROXY"]:
+    if host in ("localhost", "127.0.0.1", "::1") and _proxied(proxies) and host not in proxies["NO_PROXY"]:
         return DiagnosticCheck(
             "Network", WARNING, f"{says}: a proxy for {host}, which it cannot reach", f"export NO_PROXY={host}"
         )
@@ -210,8 +212,8 @@ def _host(url: str) -> str:
         return ""
 
 
-def _proxied(found: Mapping[str, str]) -> bool:
-    return bool(found["HTTP_PROXY"] or found["HTTPS_PROXY"] or found["ALL_PROXY"])
+def _proxied(proxies: Mapping[str, str]) -> bool:
+    return bool(proxies["HTTP_PROXY"] or proxies["HTTPS_PROXY"] or proxies["ALL_PROXY"])
 
 
 MARK = "FEDSTEP_"
@@ -232,22 +234,26 @@ STEP = ("STEP_STARTED_AT",)  # set by the steps of GitHub, GitLab and Jenkins
 
 def read_besides_options() -> frozenset[str]:
     """Return the variables that set no option: about the run, files, tokens, and outputs of an earlier job."""
-    told = {name for names in FEDSTEP_VARIABLES if isinstance(names, tuple) for name in names if isinstance(name, str)}
+    names_read = {
+        name for names in FEDSTEP_VARIABLES if isinstance(names, tuple) for name in names if isinstance(name, str)
+    }
     outputs = (key.upper().replace("-", "_") for key in KEYS)
-    return frozenset(told | {f"{MARK}{name}" for name in (*FILES, *TOKENS, *COMPONENT, *STEP, *outputs)})
+    return frozenset(names_read | {f"{MARK}{name}" for name in (*FILES, *TOKENS, *COMPONENT, *STEP, *outputs)})
 
 
 def check_variables(env: Mapping[str, str], options: Collection[str]) -> DiagnosticCheck:
     """Which of our variables are set, no value of them; those that nothing reads, with the name that may be meant."""
     known = read_besides_options().union(options)
-    found = sorted(name for name in env if name.startswith(MARK))
-    unknown = [name for name in found if name not in known]
+    variables = sorted(name for name in env if name.startswith(MARK))
+    unknown = [name for name in variables if name not in known]
     if unknown:
         says = f"nothing reads {', '.join(_guess(name, known) for name in unknown[:MOST_NAMED])}"
         return DiagnosticCheck("Variables", WARNING, says, "Correct the name, or unset it")
-    listed = ", ".join(found[:MOST_NAMED]) + (f" and {len(found) - MOST_NAMED} more" if found[MOST_NAMED:] else "")
+    listed = ", ".join(variables[:MOST_NAMED]) + (
+        f" and {len(variables) - MOST_NAMED} more" if variables[MOST_NAMED:] else ""
+    )
     return DiagnosticCheck(
-        "Variables", OK, f"{count(len(found), 'variable')} set: {listed}" if found else "none of ours is set"
+        "Variables", OK, f"{count(len(variables), 'variable')} set: {listed}" if variables else "none of ours is set"
     )
 
 
@@ -259,7 +265,7 @@ def _guess(name: str, known: Collection[str]) -> str:
 
 
 def diagnose(
-    place: RunContext,
+    context: RunContext,
     globs: Sequence[str],
     aggregator: AggregatorLink | Unavailable,
     secret: str,
@@ -276,27 +282,27 @@ def diagnose(
 
     url = "" if isinstance(aggregator, Unavailable) else aggregator.url
     with ThreadPoolExecutor(1) as waiting:  # for the network, while the other checks run
-        exchange = waiting.submit(_exchange, aggregator, secret, place.now)
+        exchange = waiting.submit(_exchange, aggregator, secret, context.now)
         here = (
-            *check_packages(in_ci(place.ci)),
+            *check_packages(in_ci(context.ci)),
             check_variables(env, options),
-            check_ci(place.ci),
-            check_start(place.ci, mark, place.now),
-            check_git(place.root, place.ci, globs),
-            check_reports(globs, place.root),
-            *_history(place, url),
-            check_disk(os.path.abspath(place.store.folder)),
+            check_ci(context.ci),
+            check_start(context.ci, mark, context.now),
+            check_git(context.root, context.ci, globs),
+            check_reports(globs, context.root),
+            *_history(context, url),
+            check_disk(os.path.abspath(context.store.folder)),
             check_proxies(env, url),
         )
     return Diagnosis((*here, *exchange.result()))
 
 
-def _history(place: RunContext, url: str) -> tuple[DiagnosticCheck, ...]:
-    folder = check_folder(place.store)
+def _history(context: RunContext, url: str) -> tuple[DiagnosticCheck, ...]:
+    folder = check_folder(context.store)
     try:
-        remembered, kept = _known(place.store, folder)
-        builds = check_builds(remembered, in_ci(place.ci))
-        return (folder, builds, check_model(kept, place.now, url), check_outbox(place.store, url))
+        remembered, kept = _known(context.store, folder)
+        builds = check_builds(remembered, in_ci(context.ci))
+        return (folder, builds, check_model(kept, context.now, url), check_outbox(context.store, url))
     except HistoryError as error:
         return (
             folder,
@@ -370,13 +376,15 @@ def check_builds(remembered: LoadedSummary, in_ci: bool) -> DiagnosticCheck:
 
 def check_model(kept: CachedModel, now: float, url: str) -> DiagnosticCheck:
     """Which model answers, and whether it is of this schema."""
-    ours = f"feature schema {schema().digest}"
+    own_schema = f"feature schema {schema().digest}"
     if kept.warning:
-        return DiagnosticCheck("Model", PROBLEM, f"{kept.warning}; {ours}", f"fedstep pull --aggregator {url or 'URL'}")
+        return DiagnosticCheck(
+            "Model", PROBLEM, f"{kept.warning}; {own_schema}", f"fedstep pull --aggregator {url or 'URL'}"
+        )
     if not kept.url:
-        return DiagnosticCheck("Model", OK, f"the starter model, shipped with fedstep; {ours}")
+        return DiagnosticCheck("Model", OK, f"the starter model, shipped with fedstep; {own_schema}")
     age = max(0.0, now - kept.fetched_at)
-    says = f"production {kept.model.production_version} from {kept.url}, pulled {span(age)} ago; {ours}"
+    says = f"production {kept.model.production_version} from {kept.url}, pulled {span(age)} ago; {own_schema}"
     old = age > OLD_MODEL
     return DiagnosticCheck(
         "Model", WARNING if old else OK, says, f"fedstep pull --aggregator {kept.url}" if old else ""

@@ -158,10 +158,10 @@ def _failures(subject: ExplainedTest, chance: Chance) -> Iterator[tuple[str, flo
 
 def _features(subject: ExplainedTest, chance: Chance) -> Iterator[tuple[str, float]]:
     before, parts = chance(subject.values), schema().tasks["flaky"].parts
-    found = chain.from_iterable(_of_part(subject, chance, part, subject.values[part.name]) for part in parts)
+    features = chain.from_iterable(_of_part(subject, chance, part, subject.values[part.name]) for part in parts)
     return (
         (says, chance_then)
-        for says, chance_then in found
+        for says, chance_then in features
         if abs(chance_then - before) >= WORTH_TELLING and not (says.startswith(WITHOUT) and chance_then > before)
     )
 
@@ -273,25 +273,25 @@ def _shared(forecaster: Predictor, values: Raw) -> list[ExplainedFeature]:
     production, usual = forecaster.production["flaky"], task.usual()
     local = forecaster.correction.local.get("flaky", LocalWeights()).shared
     base = ExplainedFeature("bias", "1", 0.0, 0.0)
-    found: list[ExplainedFeature] = []
+    features: list[ExplainedFeature] = []
     for part, start, end in task.spans():
-        ours = sum(production[index] * usual[index] for index in range(start, end))
+        usual_sum = sum(production[index] * usual[index] for index in range(start, end))
         theirs = sum(local.get(index, 0.0) * usual[index] for index in range(start, end))
         pieces = [
             ExplainedFeature(
                 feature,
-                shown,
+                label,
                 sum(production[start + offset] * weight for offset, weight in pairs),
                 sum(local.get(start + offset, 0.0) * weight for offset, weight in pairs),
             )
-            for feature, shown, pairs in _pieces(part, values[part.name])
+            for feature, label, pairs in _pieces(part, values[part.name])
         ]
         if part.name == "bias":
             base = replace(base, shared=base.shared + pieces[0].shared, local=base.local + pieces[0].local)
         else:
-            base = replace(base, shared=base.shared + ours, local=base.local + theirs)
-            found += _against_usual(part, pieces, ours, theirs)
-    return [base, *found]
+            base = replace(base, shared=base.shared + usual_sum, local=base.local + theirs)
+            features += _against_usual(part, pieces, usual_sum, theirs)
+    return [base, *features]
 
 
 def _against_usual(
@@ -323,7 +323,7 @@ def _private(forecaster: Predictor, test: str) -> tuple[ExplainedFeature, ...]:
     """Return the private weights of the test and of its class, which only this project has."""
     weights = forecaster.correction.local.get("flaky", LocalWeights()).private
     named = (("this test", f"test={test}"), ("its class", f"class={group_of(test)}"))
-    return tuple(ExplainedFeature(shown, "", 0.0, weights.get(name, 0.0)) for shown, name in named)
+    return tuple(ExplainedFeature(label, "", 0.0, weights.get(name, 0.0)) for label, name in named)
 
 
 def _total(contributions: Sequence[ExplainedFeature]) -> float:
@@ -350,8 +350,8 @@ def matches(wanted: str, tests: Sequence[str]) -> tuple[str, ...]:
         lambda test: wanted in test,
         lambda test: small in test.lower(),
     )
-    found = (tuple(filter(kind, tests)) for kind in kinds)
-    return next((some for some in found if some), ())
+    by_kind = (tuple(filter(kind, tests)) for kind in kinds)
+    return next((some for some in by_kind if some), ())
 
 
 def find_test(name: str, table: TestTable) -> str:

@@ -306,11 +306,11 @@ def _flaky(
         test: risk.probability for risk in predictor.flakiest(summary, 200, 0.0) for test in (risk.test, *risk.also)
     }
     named = [test for test in summary.tests if test in costs and test in begun]
-    found = []
+    flaky_costs = []
     for test in named:
         stats, cost, first = summary.tests[test], costs[test], begun[test]
         muted = find_mute(test, mutes, taken)
-        found.append(
+        flaky_costs.append(
             FlakyCost(
                 test=test,
                 minutes_a_week=cost.seconds / 60 / window.weeks,
@@ -327,15 +327,15 @@ def _flaky(
                 mended_at=_mended_at(stats, first.last, timeline.builds),
             )
         )
-    joined = _join_by_cause(found, summary)
+    joined = _join_by_cause(flaky_costs, summary)
     return tuple(sorted(joined, key=lambda one: (-one.minutes_a_week, -one.red_builds - one.reruns, one.test)))
 
 
-def _join_by_cause(found: Sequence[FlakyCost], summary: Summary) -> Iterator[FlakyCost]:
+def _join_by_cause(flaky_costs: Sequence[FlakyCost], summary: Summary) -> Iterator[FlakyCost]:
     """Yield what each cause costs: the tests that always failed together are one entry, unless they are muted."""
-    costs = {one.test: one for one in found}
-    yield from (one for one in found if one.muted_until)
-    for group in group_by_cause([summary.tests[one.test] for one in found if not one.muted_until]):
+    costs = {one.test: one for one in flaky_costs}
+    yield from (one for one in flaky_costs if one.muted_until)
+    for group in group_by_cause([summary.tests[one.test] for one in flaky_costs if not one.muted_until]):
         some = [costs[stats.test] for stats in group]
         yield replace(
             max(some, key=lambda one: one.minutes_a_week),
@@ -363,8 +363,8 @@ def _mended_at(stats: TestStats, flaked_at: float, builds: Sequence[TimelineBuil
         return 0.0
     later = [build.finished_at for build in builds if build.tests and build.finished_at > flaked_at]
     passes = max(stats.runs - 1 - stats.last_failure, len(STEADY_RUNS))
-    place = ceil(len(STEADY_RUNS) * len(later) / passes) - 1
-    return later[place] if later else flaked_at
+    proving_run = ceil(len(STEADY_RUNS) * len(later) / passes) - 1
+    return later[proving_run] if later else flaked_at
 
 
 class _Flaking(NamedTuple):
@@ -402,8 +402,8 @@ def _slowest(summary: Summary, runs_a_week: float) -> tuple[SlowTest, ...]:
     exact = [(expected_test_seconds(stats), stats) for _, stats in timed[: 2 * MOST_SLOW]]
     known = [(seconds, stats) for seconds, stats in exact if not isinstance(seconds, Unavailable)]
     share = [(seconds, stats, runs_a_week * min(1.0, stats.runs / max(summary.count, 1))) for seconds, stats in known]
-    found = (SlowTest(stats.test, seconds, seconds / 60 * weekly) for seconds, stats, weekly in share)
-    return tuple(sorted(found, key=lambda one: -one.seconds))[:MOST_SLOW]
+    slow_tests = (SlowTest(stats.test, seconds, seconds / 60 * weekly) for seconds, stats, weekly in share)
+    return tuple(sorted(slow_tests, key=lambda one: -one.seconds))[:MOST_SLOW]
 
 
 def _failures(builds: Sequence[TimelineBuild]) -> Failures:
@@ -425,16 +425,16 @@ def _failures(builds: Sequence[TimelineBuild]) -> Failures:
 def _failing(summary: Summary, timeline: Timeline) -> tuple[FailingTest, ...]:
     """Return the tests that failed in each of their newest runs, then those in nearly all, of those that ran lately."""
     ends = {build.number: build.finished_at for build in timeline.builds}
-    found = []
+    failing = []
     for stats in summary.tests.values():
         if stats.last_build < summary.count - ACTIVE_BUILDS:
             continue
         failed, runs = stats.failed_lately, len(stats.recent)
         if runs >= FEWEST_RUNS and failed >= NEARLY * runs and _fails_between_passes(stats.recent):
-            found.append(FailingTest(stats.test, failed, runs))
+            failing.append(FailingTest(stats.test, failed, runs))
         elif stats.streak >= FEWEST_FAILURES:
-            found.append(FailingTest(stats.test, stats.streak, stats.streak, ends.get(stats.failing_since, 0.0)))
-    return tuple(sorted(found, key=lambda one: (one.failures < one.runs, -one.failures, one.test)))
+            failing.append(FailingTest(stats.test, stats.streak, stats.streak, ends.get(stats.failing_since, 0.0)))
+    return tuple(sorted(failing, key=lambda one: (one.failures < one.runs, -one.failures, one.test)))
 
 
 def _fails_between_passes(recent: str) -> bool:
@@ -453,7 +453,7 @@ def _bins(pairs: Iterable[tuple[float, bool]]) -> tuple[tuple[float, float, int]
     groups = min(BINS, len(ascending) // FEWEST_IN_BIN)
     if not groups:
         return ()
-    ends = [round(place * len(ascending) / groups) for place in range(groups + 1)]
+    ends = [round(bin_index * len(ascending) / groups) for bin_index in range(groups + 1)]
     parts = (ascending[start:end] for start, end in pairwise(ends))
     return tuple((mean(risk for risk, _ in part), mean(failed for _, failed in part), len(part)) for part in parts)
 

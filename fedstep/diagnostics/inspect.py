@@ -86,8 +86,8 @@ def prove(body: bytes, files: Iterable[ReportFile | Dropped]) -> LeakProof:
 
 def strings_of(texts: Iterable[str]) -> ReportStrings:
     """Return each text, its lines, its identifiers and their parts of four or more letters, without public words."""
-    found = {string for text in texts for string in _pieces(text)}
-    every = {string.lower(): string for string in sorted(found, reverse=True)}  # one of those that differ in case
+    strings = {string for text in texts for string in _pieces(text)}
+    every = {string.lower(): string for string in sorted(strings, reverse=True)}  # one of those that differ in case
     public = _public_words()
     others = [string for small, string in every.items() if small not in public]
     wanted = frozenset(filter(_is_worth, others))
@@ -99,10 +99,10 @@ def leaks_in(body: bytes, strings: ReportStrings) -> tuple[Leak, ...]:
     tensors = unpack(body)
     real, blank = _haystack(body, tensors), _haystack(*_blank(tensors))
     needles = {string: string.lower().encode("utf-8", "backslashreplace") for string in strings.wanted}
-    found = sorted(string for string, needle in needles.items() if needle in real)
+    leaks = sorted(string for string, needle in needles.items() if needle in real)
     return tuple(
         Leak(string, _place(string.lower(), tensors))
-        for string in found
+        for string in leaks
         if real.count(needles[string]) > blank.count(needles[string])
     )
 
@@ -231,10 +231,10 @@ def waiting_updates(store: ProjectStore) -> tuple[bytes, ...]:
     """Return the updates of the outbox, oldest first. Unlike `Outbox.waiting`, leave damaged files alone."""
     try:
         with os.scandir(store.outbox) as entries:
-            found = sorted((entry.stat(follow_symlinks=False).st_mtime_ns, entry.path) for entry in entries)
+            by_time = sorted((entry.stat(follow_symlinks=False).st_mtime_ns, entry.path) for entry in entries)
     except OSError:
         return ()
-    bodies = (_update(path) for _, path in found if path.endswith(".safetensors"))
+    bodies = (_update(path) for _, path in by_time if path.endswith(".safetensors"))
     return tuple(filter(None, bodies))
 
 
@@ -283,7 +283,7 @@ ROUNDED = "examples, rounded down to a power of two"
 BY_TASK = {"examples": ROUNDED, "rows": ROUNDED, "trial": "version on trial that they scored"}
 
 
-def inspection_of(store: ProjectStore, last: bool, told: InspectedToken, globs: Sequence[str]) -> Inspection:
+def inspection_of(store: ProjectStore, last: bool, token: InspectedToken, globs: Sequence[str]) -> Inspection:
     """Inspect the next update, else the last one sent (first with `last`); search it for the reports of `globs`.
 
     Nothing is written.
@@ -291,25 +291,25 @@ def inspection_of(store: ProjectStore, last: bool, told: InspectedToken, globs: 
     chosen, warnings = _chosen(store, last)
     if isinstance(chosen, Unavailable):
         return Inspection(
-            chosen, told, proof=LeakProof() if globs else Unavailable("no report was named"), warnings=warnings
+            chosen, token, proof=LeakProof() if globs else Unavailable("no report was named"), warnings=warnings
         )
     return Inspection(
         update=seen_update(chosen.body, chosen.origin, chosen.note),
-        token=told,
-        headers=headers_of(chosen.body, told.kind != "none"),
+        token=token,
+        headers=headers_of(chosen.body, token.kind != "none"),
         proof=prove(chosen.body, expand(globs, Path.cwd())) if globs else Unavailable("no report was named"),
         warnings=warnings,
     )
 
 
 def _chosen(store: ProjectStore, last: bool) -> tuple[ChosenUpdate | Unavailable, tuple[str, ...]]:
-    found = Unavailable("") if last else next_update(store)
-    if isinstance(found, ChosenUpdate):
-        return found, ()
+    update = Unavailable("") if last else next_update(store)
+    if isinstance(update, ChosenUpdate):
+        return update, ()
     sent = last_update(store)
     if isinstance(sent, ChosenUpdate):
-        return sent, (found.reason,) if found.reason else ()
-    return Unavailable("; ".join(filter(None, (found.reason, sent.reason)))), ()
+        return sent, (update.reason,) if update.reason else ()
+    return Unavailable("; ".join(filter(None, (update.reason, sent.reason)))), ()
 
 
 def seen_update(body: bytes, origin: str, note: str = "") -> InspectedUpdate:

@@ -52,8 +52,8 @@ def value_of_sharing(
     """Return the losses without and with the shared weights `production`, by task; Unavailable with too few builds."""
     alone, shared = _ReplayBuilder(_no_weights()), _ReplayBuilder(production)
     _replay(store, (alone, shared))
-    found = [*_losses(alone.correction, shared.correction), *_errors(alone.errors, shared.errors)]
-    return tuple(found) or Unavailable(f"fewer than {FEWEST} predictions have a known outcome")
+    losses = [*_losses(alone.correction, shared.correction), *_errors(alone.errors, shared.errors)]
+    return tuple(losses) or Unavailable(f"fewer than {FEWEST} predictions have a known outcome")
 
 
 def value_of_live_sharing(store: ProjectStore, live: LocalModel) -> tuple[ValueOfSharing, ...] | Unavailable:
@@ -69,8 +69,8 @@ def value_of_live_sharing(store: ProjectStore, live: LocalModel) -> tuple[ValueO
         if isinstance(record.forecast, Forecast) and record.forecast.seconds > 0 and record.seconds > 0
     ]
     same = min(len(made), len(alone.errors))
-    found = [*_losses(alone.correction, live), *_errors(alone.errors[-same:], made[-same:] if same else [])]
-    return tuple(found) or Unavailable(f"fewer than {FEWEST} predictions have a known outcome")
+    losses = [*_losses(alone.correction, live), *_errors(alone.errors[-same:], made[-same:] if same else [])]
+    return tuple(losses) or Unavailable(f"fewer than {FEWEST} predictions have a known outcome")
 
 
 def _no_weights() -> Mapping[str, Sequence[float]]:

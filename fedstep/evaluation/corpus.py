@@ -152,13 +152,13 @@ def find_projects(places: Iterable[Path], kinds: Iterable[str]) -> tuple[CorpusP
 def projects_below(places: Iterable[Path], kinds: Iterable[str]) -> tuple[CorpusProject, ...]:
     """Return every project of these kinds below the places, by path, without duplicates."""
     wanted = set(kinds)
-    found = {project for place in places for project in _below(place) if project.kind in wanted}
-    return tuple(sorted(found, key=lambda project: project.path))
+    projects = {project for folder in places for project in _below(folder) if project.kind in wanted}
+    return tuple(sorted(projects, key=lambda project: project.path))
 
 
-def _below(place: Path) -> Iterator[CorpusProject]:
+def _below(path: Path) -> Iterator[CorpusProject]:
     """Yield every project below a folder, without entering a build's own folder."""
-    for folder, inner, files in os.walk(place, followlinks=True):
+    for folder, inner, files in os.walk(path, followlinks=True):
         here = Path(folder).resolve()
         inner.sort()
         for kind, table in TABLES.items():
@@ -368,8 +368,8 @@ def _rows(path: Path) -> Iterator[TableRow]:
 
 
 def _build(row: TableRow, clock: float) -> PastBuild:
-    told = parse_time(row["started_at"]) if row.get("started_at") else clock
-    started = told if isinstance(told, float) else clock
+    started_at = parse_time(row["started_at"]) if row.get("started_at") else clock
+    started = started_at if isinstance(started_at, float) else clock
     seconds = float(row["seconds"])
     if not 0 < seconds < 1e8:
         raise ValueError(f"seconds {row['seconds']}")
@@ -416,5 +416,5 @@ def _whole(value: float | None) -> int | None:
 
 
 def _total(row: TableRow, names: tuple[str, ...]) -> float | None:
-    found = [float(row[name]) for name in names if row.get(name)]
-    return sum(found) if found else None
+    figures = [float(row[name]) for name in names if row.get(name)]
+    return sum(figures) if figures else None

@@ -231,9 +231,9 @@ def _time(project: DemoProject, build: TimedBuild) -> str:
         return _ROW.format(name, build.number, "-", span(build.seconds), visible(expected.reason), "-").rstrip()
     inside = "" if expected.low <= build.seconds <= expected.high else " missed"
     jenkins = expected.jenkins_seconds
-    shown = "-" if isinstance(jenkins, Unavailable) else span(jenkins)
+    estimate = "-" if isinstance(jenkins, Unavailable) else span(jenkins)
     ends = f"{span(expected.low)} – {span(expected.high)}{inside}"
-    return _ROW.format(name, build.number, span(expected.seconds), span(build.seconds), ends, shown)
+    return _ROW.format(name, build.number, span(expected.seconds), span(build.seconds), ends, estimate)
 
 
 def _accuracies(demo: DemoReport) -> Iterator[str]:
@@ -381,11 +381,11 @@ def _address(process: "subprocess.Popen[bytes]", log: Path) -> str:
     """Wait until the aggregator prints its address, and return it."""
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end and process.poll() is None:
-        if found := re.search(r"http://127\.0\.0\.1:\d+", log.read_text()):
-            return found[0]
+        if match := re.search(r"http://127\.0\.0\.1:\d+", log.read_text()):
+            return match[0]
         time.sleep(0.05)
-    said = log.read_text()[-500:].strip()
-    raise AggregatorError(f"the aggregator did not start: {said}", "Is fedstep[server] installed?")
+    log_tail = log.read_text()[-500:].strip()
+    raise AggregatorError(f"the aggregator did not start: {log_tail}", "Is fedstep[server] installed?")
 
 
 def _participants(folder: Path) -> list[_Participant]:

@@ -132,7 +132,7 @@ def _ordered(
     near, together = path_overlap(tests, files or ()), cofailure_rates(summary.cofailures, files or ())
     began, always = set(began_to_fail(summary, build, bad)), always_run(tests.values(), files)
     draw = Random(number)
-    for place, run in enumerate(runs):
+    for position, run in enumerate(runs):
         stats = by_id[run.test]
         expected = expected_test_seconds(stats)
         time = expected if isinstance(expected, float) else seconds[stats.test]
@@ -146,7 +146,7 @@ def _ordered(
                 "began": float(stats.test in began),
                 "always": float(stats.test in always),
                 "random": draw.random(),
-                "report": float(-place),
+                "report": float(-position),
                 **_simple_orders(stats, near[stats.test], together.get(stats.test, 0.0), seconds[stats.test]),
             },
         )

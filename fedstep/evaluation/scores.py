@@ -159,8 +159,8 @@ def _scored_times(tally: Tally, first: int, end: int | None) -> _Seen:
     number, guesses = tally.column("number"), tally.guesses()
     keep = (number >= first) & (number < (np.inf if end is None else end))
     keep &= np.isfinite(guesses.get(JENKINS, np.full(len(number), np.nan)))
-    said, low, high, truth = (tally.column(name)[keep] for name in ("said", "low", "high", "truth"))
-    return _Seen(said, low, high, truth, {name: column[keep] for name, column in guesses.items()})
+    predicted, low, high, truth = (tally.column(name)[keep] for name in ("said", "low", "high", "truth"))
+    return _Seen(predicted, low, high, truth, {name: column[keep] for name, column in guesses.items()})
 
 
 def _ratio(seen: _Seen, name: str) -> float:
@@ -180,8 +180,8 @@ def _pinball_ratio(seen: _Seen) -> float:
     return float(np.mean(losses) / theirs) if theirs else float("nan")
 
 
-def _mdape_by_project(said: Column, truth: Column) -> float:
-    return float(np.median(np.abs(said - truth) / truth))
+def _mdape_by_project(predicted: Column, truth: Column) -> float:
+    return float(np.median(np.abs(predicted - truth) / truth))
 
 
 def _constant_ratio(seen: _Seen, coverage: float) -> float:
@@ -217,28 +217,28 @@ def learning_curve(tallies: Mapping[str, Tally]) -> Sequence[float]:
 
 def calibration_curve(tallies: Mapping[str, Tally]) -> Sequence[Point]:
     """Return the mean predicted chance and the observed share in each tenth of [0, 1]."""
-    said = np.concatenate([tally.column("said") for tally in tallies.values()])
+    predicted = np.concatenate([tally.column("said") for tally in tallies.values()])
     truth = np.concatenate([tally.column("truth") for tally in tallies.values()])
-    bins = np.minimum((said * BINS).astype(int), BINS - 1)
+    bins = np.minimum((predicted * BINS).astype(int), BINS - 1)
     filled = [number for number in range(BINS) if (bins == number).sum() >= FEWEST_POSITIVES]
-    return [(float(said[bins == number].mean()), float(truth[bins == number].mean())) for number in filled]
+    return [(float(predicted[bins == number].mean()), float(truth[bins == number].mean())) for number in filled]
 
 
 def _error(tally: Tally, start: int, end: int) -> float:
-    number, said, truth = (tally.column(name) for name in ("number", "said", "truth"))
+    number, predicted, truth = (tally.column(name) for name in ("number", "said", "truth"))
     guess = tally.guesses().get(JENKINS)
     keep = (number >= start) & (number < end)
     if guess is None:
-        return _skill_error(said[keep], truth[keep])
+        return _skill_error(predicted[keep], truth[keep])
     keep &= np.isfinite(guess)
     yardstick = np.abs(guess[keep] - truth[keep]).sum()
-    return float(np.abs(said[keep] - truth[keep]).sum() / yardstick) if yardstick else float("nan")
+    return float(np.abs(predicted[keep] - truth[keep]).sum() / yardstick) if yardstick else float("nan")
 
 
-def _skill_error(said: Column, truth: Column) -> float:
+def _skill_error(predicted: Column, truth: Column) -> float:
     if len(truth) < FEWEST_POSITIVES or not 0 < truth.sum() < len(truth):
         return float("nan")
-    return float(((said - truth) ** 2).sum() / ((truth.mean() - truth) ** 2).sum())
+    return float(((predicted - truth) ** 2).sum() / ((truth.mean() - truth) ** 2).sum())
 
 
 def _mean_auc(values: Sequence[float]) -> float:
@@ -256,16 +256,16 @@ def chances_of(tally: Tally, threshold: float, first: int = FIRST_SCORED) -> Sco
 
     `auc_<guess>` and `ap_<guess>` for each simple predictor; `auc_unseen` over tests that have not flipped yet.
     """
-    said, truth, guesses = _seen(tally, first)
+    predicted, truth, guesses = _seen(tally, first)
     if not len(truth):
         return {}
     scores = {"predictions": float(len(truth)), "positives": float(truth.sum())}
     if not _rankable(truth):
         return scores
-    scores |= {**_ranking(said, truth), "mcc": float(matthews_corrcoef(truth, said >= threshold))}
+    scores |= {**_ranking(predicted, truth), "mcc": float(matthews_corrcoef(truth, predicted >= threshold))}
     for name, guess in guesses.items():
         scores |= {f"{key}_{name}": value for key, value in _ranking(np.nan_to_num(guess), truth).items()}
-    return {**scores, **_unseen(said, truth, guesses)}
+    return {**scores, **_unseen(predicted, truth, guesses)}
 
 
 def summary_of_chances(
@@ -275,16 +275,18 @@ def summary_of_chances(
 
     `regressions_suppressed`: the share of what is no flake that was called one.
     """
-    said, truth = (np.concatenate(columns) for columns in zip(*(_seen(one, first)[:2] for one in tallies), strict=True))
+    predicted, truth = (
+        np.concatenate(columns) for columns in zip(*(_seen(one, first)[:2] for one in tallies), strict=True)
+    )
     negatives = truth == 0
-    suppressed = float((said[negatives] >= threshold).mean()) if negatives.any() else float("nan")
+    suppressed = float((predicted[negatives] >= threshold).mean()) if negatives.any() else float("nan")
     return {
         **{name: _mean(projects, name) for name in RANKED if _any(projects, name)},
-        "pooled_ap": float(average_precision_score(truth, said)) if truth.any() else float("nan"),
-        "brier_skill": _brier_skill(said, truth),
-        "calibration_slope": _slope(said, truth),
+        "pooled_ap": float(average_precision_score(truth, predicted)) if truth.any() else float("nan"),
+        "brier_skill": _brier_skill(predicted, truth),
+        "calibration_slope": _slope(predicted, truth),
         "regressions_suppressed": suppressed,
-        **_by_chance(said, truth),
+        **_by_chance(predicted, truth),
         **_by_runs_known(tallies, threshold, first),
         **_by_failures_known(tallies, threshold, first),
         "threshold": threshold,
@@ -298,16 +300,16 @@ RUNS_KNOWN = {"1-5": (1, 5), "6-20": (6, 20), "21-100": (21, 100), "more": (101,
 FAILURES_KNOWN = {"first": 0, "second": 1}
 
 
-def _by_chance(said: Column, truth: Column) -> Scores:
+def _by_chance(predicted: Column, truth: Column) -> Scores:
     """Return the calibration by tenths of the predicted chance: its mean, the observed share, and the cases."""
-    bins = np.minimum((said * BINS).astype(int), BINS - 1)
-    found = {}
+    bins = np.minimum((predicted * BINS).astype(int), BINS - 1)
+    scores = {}
     for number in map(int, np.unique(bins)):
         chosen = bins == number
-        found[f"said_chance_{number}"] = float(said[chosen].mean())
-        found[f"seen_chance_{number}"] = float(truth[chosen].mean())
-        found[f"cases_chance_{number}"] = float(chosen.sum())
-    return found
+        scores[f"said_chance_{number}"] = float(predicted[chosen].mean())
+        scores[f"seen_chance_{number}"] = float(truth[chosen].mean())
+        scores[f"cases_chance_{number}"] = float(chosen.sum())
+    return scores
 
 
 def _by_runs_known(tallies: Sequence[Tally], threshold: float, first: int) -> Scores:
@@ -316,26 +318,26 @@ def _by_runs_known(tallies: Sequence[Tally], threshold: float, first: int) -> Sc
     The mean chance (`said`), the observed share (`seen`) and the number of `cases`; the same of the cases from the
     threshold on (`named`), which a report names as flaky.
     """
-    said, truth, runs = _pooled(tallies, KNOWN_RUNS, first)
+    predicted, truth, runs = _pooled(tallies, KNOWN_RUNS, first)
     builds = np.concatenate([one.column("number")[one.column("number") >= first] for one in tallies])
     runs = np.where(np.isnan(runs), builds, runs)
-    found = {}
+    scores = {}
     for name, (low, high) in RUNS_KNOWN.items():
         known = (runs >= low) & (runs <= high)
-        for end, chosen in (("", known), ("_named", known & (said >= threshold))):
+        for end, chosen in (("", known), ("_named", known & (predicted >= threshold))):
             if chosen.any():
-                found[f"said_runs_{name}{end}"] = float(said[chosen].mean())
-                found[f"seen_runs_{name}{end}"] = float(truth[chosen].mean())
-                found[f"cases_runs_{name}{end}"] = float(chosen.sum())
-    return found
+                scores[f"said_runs_{name}{end}"] = float(predicted[chosen].mean())
+                scores[f"seen_runs_{name}{end}"] = float(truth[chosen].mean())
+                scores[f"cases_runs_{name}{end}"] = float(chosen.sum())
+    return scores
 
 
 def _by_failures_known(tallies: Sequence[Tally], threshold: float, first: int) -> Scores:
     """Return the pooled MCC of the first and of the second failure of a test."""
-    said, truth, failures = _pooled(tallies, KNOWN_FAILURES, first)
+    predicted, truth, failures = _pooled(tallies, KNOWN_FAILURES, first)
     ordinals = {name: failures == number for name, number in FAILURES_KNOWN.items()}
     return {
-        f"mcc_{name}_failure": float(matthews_corrcoef(truth[chosen], said[chosen] >= threshold))
+        f"mcc_{name}_failure": float(matthews_corrcoef(truth[chosen], predicted[chosen] >= threshold))
         for name, chosen in ordinals.items()
         if _rankable(truth[chosen])
     }
@@ -354,14 +356,14 @@ def baselines_of_chances(
     """Return the scores of each simple predictor, whose chance is used uncalibrated."""
     names = sorted({name for tally in tallies for name in tally.guesses()})
     truth = np.concatenate([_seen(tally, first)[1] for tally in tallies])
-    found = {}
+    baselines = {}
     for name in names:
         guess = np.concatenate([np.nan_to_num(_seen(tally, first)[2].get(name, np.zeros(0))) for tally in tallies])
         keys = [key for key in RANKED if _any(projects, f"{key}_{name}")]
-        found[name] = {key: _mean(projects, f"{key}_{name}") for key in keys}
+        baselines[name] = {key: _mean(projects, f"{key}_{name}") for key in keys}
         if len(guess) == len(truth) and guess.max(initial=0.0) <= 1.0:
-            found[name] |= {"brier_skill": _brier_skill(guess, truth)}
-    return found
+            baselines[name] |= {"brier_skill": _brier_skill(guess, truth)}
+    return baselines
 
 
 def _seen(tally: Tally, first: int) -> tuple[Column, Column, Mapping[str, Column]]:
@@ -377,53 +379,53 @@ def _rankable(truth: Column) -> bool:
 CAPTURED = (5, 10, 20)  # percent of the builds
 
 
-def _ranking(said: Column, truth: Column) -> Scores:
+def _ranking(predicted: Column, truth: Column) -> Scores:
     return {
-        "auc": float(roc_auc_score(truth, said)),
-        "ap": float(average_precision_score(truth, said)),
-        **{f"capture_{percent}": _capture(said, truth, percent / 100) for percent in CAPTURED},
+        "auc": float(roc_auc_score(truth, predicted)),
+        "ap": float(average_precision_score(truth, predicted)),
+        **{f"capture_{percent}": _capture(predicted, truth, percent / 100) for percent in CAPTURED},
     }
 
 
-def _capture(said: Column, truth: Column, share: float) -> float:
+def _capture(predicted: Column, truth: Column, share: float) -> float:
     """Return the share of all positives that are among this share of the predictions with the highest chances.
 
     Predictions with equal chances at the end count in part.
     """
-    order = np.argsort(-said, kind="stable")
+    order = np.argsort(-predicted, kind="stable")
     limit = share * len(truth)
-    last = said[order[min(int(limit), len(truth) - 1)]]
-    above, equal = said > last, said == last
+    last = predicted[order[min(int(limit), len(truth) - 1)]]
+    above, equal = predicted > last, predicted == last
     part = (limit - above.sum()) / max(equal.sum(), 1)
     return float((truth[above].sum() + part * truth[equal].sum()) / truth.sum())
 
 
-def _unseen(said: Column, truth: Column, guesses: Mapping[str, Column]) -> Scores:
+def _unseen(predicted: Column, truth: Column, guesses: Mapping[str, Column]) -> Scores:
     """Score the ranking of tests that have not flipped yet, for which a flip rate has no information."""
     unseen = guesses.get("flip-rate", np.ones(len(truth))) == 0
     if not _rankable(truth[unseen]):
         return {}
     others = {f"auc_unseen_{name}": guess for name, guess in guesses.items()}
     return {
-        "auc_unseen": float(roc_auc_score(truth[unseen], said[unseen])),
+        "auc_unseen": float(roc_auc_score(truth[unseen], predicted[unseen])),
         **{key: float(roc_auc_score(truth[unseen], np.nan_to_num(guess[unseen]))) for key, guess in others.items()},
     }
 
 
-def _brier_skill(said: Column, truth: Column) -> float:
+def _brier_skill(predicted: Column, truth: Column) -> float:
     """Return 1 - Brier score / that of the base rate (Brier 1950); above 0 is better than the base rate."""
     base = ((truth.mean() - truth) ** 2).mean()
-    return float(1 - ((said - truth) ** 2).mean() / base) if base else float("nan")
+    return float(1 - ((predicted - truth) ** 2).mean() / base) if base else float("nan")
 
 
-def _slope(said: Column, truth: Column) -> float:
+def _slope(predicted: Column, truth: Column) -> float:
     """Return the slope of a logistic regression of the truth on the predicted log-odds; 1 for calibrated chances.
 
     Cox, "Two further applications of a model for binary regression", 1958.
     """
     if not 0 < truth.sum() < len(truth):
         return float("nan")
-    held = np.clip(said, HELD, 1 - HELD)
+    held = np.clip(predicted, HELD, 1 - HELD)
     odds = np.log(held / (1 - held)).reshape(-1, 1)
     return float(LogisticRegression(C=np.inf).fit(odds, truth).coef_[0, 0])
 
@@ -446,17 +448,17 @@ def test_times_of(tally: Tally) -> Scores:
     same over all timed runs as `_all`, and over runs that themselves took 10 ms or more, which selects by what is to be
     predicted, as `_by_outcome`. A ratio is left out where the median of 20 hits most runs exactly.
     """
-    said, truth, guess = tally.column("said"), tally.column("truth"), tally.guesses()[MEDIAN]
+    predicted, truth, guess = tally.column("said"), tally.column("truth"), tally.guesses()[MEDIAN]
     keep = guess >= FINEST
     if not keep.any():
         return {}
-    scores = {"runs": float(keep.sum()), "mdape": _mdape(said[keep], truth[keep])}
+    scores = {"runs": float(keep.sum()), "mdape": _mdape(predicted[keep], truth[keep])}
     scores[f"mdape_{MEDIAN}"] = _mdape(guess[keep], truth[keep])
     rules = {"": keep, "_all": truth > 0, "_by_outcome": truth >= FINEST}
     for name, chosen in rules.items():
         theirs = _mdape(guess[chosen], truth[chosen])
         if theirs:
-            scores[f"mdape_ratio{name}"] = _mdape(said[chosen], truth[chosen]) / theirs
+            scores[f"mdape_ratio{name}"] = _mdape(predicted[chosen], truth[chosen]) / theirs
     return scores
 
 
@@ -475,8 +477,8 @@ def baselines_of_test_times(projects: Mapping[str, Scores]) -> Mapping[str, Scor
     return {MEDIAN: {"mdape": float(np.median([scores[f"mdape_{MEDIAN}"] for scores in projects.values()]))}}
 
 
-def _mdape(said: Column, truth: Column) -> float:
-    return float(np.median(np.abs(said - truth) / truth)) if len(truth) else 0.0
+def _mdape(predicted: Column, truth: Column) -> float:
+    return float(np.median(np.abs(predicted - truth) / truth)) if len(truth) else 0.0
 
 
 ORDERS = ("random", "report", "fastest", "recent-failure", "path", "co-failure", "path+co+recent")
@@ -505,11 +507,11 @@ def orders_of(tally: Tally) -> Scores:
     if not len(numbers):
         return {}
     scores = {"fedstep": tally.column("said")} | {name: guesses[name] for name in ORDERS}
-    found: dict[str, float] = {"builds": float(len(set(numbers)))}
+    order_scores: dict[str, float] = {"builds": float(len(set(numbers)))}
     for name, values in scores.items():
         figures = _order_figures(numbers, values, tally.column("truth"), guesses)
-        found |= {key if name == "fedstep" else f"{key}_{name}": value for key, value in figures.items()}
-    return found
+        order_scores |= {key if name == "fedstep" else f"{key}_{name}": value for key, value in figures.items()}
+    return order_scores
 
 
 def _order_figures(
@@ -566,10 +568,10 @@ def _promise(builds: Sequence[_Selectable]) -> Mapping[str, float]:
     judged = [one for one in builds if one.began.any()]
     needed = [one.needed() for one in judged]
     kept, shares = [], []
-    for place, one in enumerate(judged):
-        share = promised_share(needed[max(0, place - MAXIMUM_FIRST_FAILURES) : place], PROMISED)
+    for position, one in enumerate(judged):
+        share = promised_share(needed[max(0, position - MAXIMUM_FIRST_FAILURES) : position], PROMISED)
         if isinstance(share, float):
-            kept.append(needed[place] <= share)
+            kept.append(needed[position] <= share)
             shares.append(one.ran(share))
     mean = (float(np.mean(kept)), float(np.mean(shares))) if kept else (nan, nan)
     return {"promises": float(len(kept)), "promise_kept": mean[0], "promise_share": mean[1]}
@@ -627,12 +629,12 @@ class Scoring:
     def intervals(self, projects: Mapping[str, Scores], seed: int) -> Mapping[str, tuple[float, float]]:
         """Return the 95 % bootstrap interval of each score over projects: its range under other choices of projects."""
         draw, names = random.Random(seed), sorted(projects)
-        found: dict[str, list[float]] = {}
+        resampled: dict[str, list[float]] = {}
         for _ in range(DRAWS):
             chosen = {str(number): projects[name] for number, name in enumerate(draw.choices(names, k=len(names)))}
             for name, value in self.drawn(chosen).items():
-                found.setdefault(name, []).append(value)
-        return {name: (_quantile(values, 0.025), _quantile(values, 0.975)) for name, values in found.items()}
+                resampled.setdefault(name, []).append(value)
+        return {name: (_quantile(values, 0.025), _quantile(values, 0.975)) for name, values in resampled.items()}
 
 
 def scoring_of(task: str, from_the_first: bool) -> Scoring:

@@ -176,8 +176,8 @@ class SimulatedProject:
         self._correction, self._backlog = correction, self._shared.offer(self._name, backlog)
 
     def _predict(self, number: int, case: Case) -> CasePrediction:
-        said, low, high = self._meant(case)
-        return CasePrediction(self._name, number, said, low, high, case.truth, case.guesses)
+        predicted, low, high = self._meant(case)
+        return CasePrediction(self._name, number, predicted, low, high, case.truth, case.guesses)
 
     def _meant(self, case: Case) -> tuple[float, float, float]:
         local, weights = self._correction.local.get(self._task, LocalWeights()), self._shared.weights

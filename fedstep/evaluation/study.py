@@ -308,16 +308,17 @@ def draw_history(
     """
     if not builds:
         return None
-    told = [one._replace(reports=builds[0].reports) for one in builds] if repeated else list(builds)
-    unknown = frozenset(run.test for one in told for run in one.reports.tests if run.outcome in "fck")
-    always = set.intersection(*({run.test for run in one.reports.tests if run.outcome == "p"} for one in told))
+    history = [one._replace(reports=builds[0].reports) for one in builds] if repeated else list(builds)
+    unknown = frozenset(run.test for one in history for run in one.reports.tests if run.outcome in "fck")
+    always = set.intersection(*({run.test for run in one.reports.tests if run.outcome == "p"} for one in history))
     steady = sorted(always - unknown)
     if len(steady) < 2:
         return None
     flake, red = draw.sample(steady, 2)
-    failed = tuple(draw.random() < rate for _ in told)
+    failed = tuple(draw.random() < rate for _ in history)
     drawn = (
-        _with_failures(one, {red, flake} if fails else {red}, repeated) for one, fails in zip(told, failed, strict=True)
+        _with_failures(one, {red, flake} if fails else {red}, repeated)
+        for one, fails in zip(history, failed, strict=True)
     )
     return DrawnHistory(tuple(drawn), flake, failed, unknown)
 

@@ -171,9 +171,9 @@ def _growth(study: Study, alone: Study | None) -> Growth | None:
         tuple(
             (
                 f"{start} to {end if end < AGES[-1] else '…'}",
-                *(_short(curve[place]) for curve in curves.values() if curve),
+                *(_short(curve[index]) for curve in curves.values() if curve),
             )
-            for place, (start, end) in enumerate(ages)
+            for index, (start, end) in enumerate(ages)
         ),
     )
 
@@ -302,16 +302,16 @@ def label(name: str) -> str:
     >>> label("list_precision_at_10_repeated"), label("seen_runs_6-20_named"), label("apfdc")
     ('list precision at 10, one commit', '- seen, of those named', 'APFDc')
     """
-    if found := KNOWN_RUNS_FIGURE.fullmatch(name):
-        what = {"said": "predicted", "seen": "- seen", "cases": "- cases"}[found[1]]
-        if found[3]:
+    if match := KNOWN_RUNS_FIGURE.fullmatch(name):
+        what = {"said": "predicted", "seen": "- seen", "cases": "- cases"}[match[1]]
+        if match[3]:
             return f"- {what.removeprefix('- ')}, of those named"
-        return f"{what}, {found[2]} runs known" if found[1] == "said" else what
+        return f"{what}, {match[2]} runs known" if match[1] == "said" else what
     if name.startswith("apfd"):
         return LABELS.get(name, name.upper().replace("APFDC", "APFDc"))
     plain, _, repeated = name.partition("_repeated")
-    told = LABELS.get(plain, plain.replace("_", " "))
-    return f"{told}, one commit" if name.endswith("_repeated") and not repeated else told
+    text = LABELS.get(plain, plain.replace("_", " "))
+    return f"{text}, one commit" if name.endswith("_repeated") and not repeated else text
 
 
 NAMES, WIDTH = 36, 14
@@ -365,8 +365,8 @@ def _summary(study: Study) -> list[str]:
 def _baselines(study: Study) -> list[str]:
     lines = ["Simple predictors"]
     for name, scores in study.baselines.items():
-        told = {label(key).removeprefix("- "): _cell(key, scores) for key in sorted(scores)}
-        figures = ", ".join(f"{key} {value}" for key, value in told.items() if value != "-")
+        cells = {label(key).removeprefix("- "): _cell(key, scores) for key in sorted(scores)}
+        figures = ", ".join(f"{key} {value}" for key, value in cells.items() if value != "-")
         lines += (
             textwrap.wrap(f"{name}: {figures}", 100, initial_indent="  ", subsequent_indent="    ") if figures else []
         )

@@ -92,19 +92,19 @@ def quantile(values: Sequence[float], weights: Sequence[float], share: float) ->
 
 
 def _quantile(values: Sequence[float], weights: Sequence[float], ends: Sequence[float], target: float) -> float:
-    place = bisect_left(ends, target)
-    if place < len(ends) and _middle_of_weight(ends, weights, place) < target:
-        place += 1
-    if place >= len(values):
+    index = bisect_left(ends, target)
+    if index < len(ends) and _middle_of_weight(ends, weights, index) < target:
+        index += 1
+    if index >= len(values):
         return values[-1]
-    if not place:
+    if not index:
         return values[0]
-    left, right = _middle_of_weight(ends, weights, place - 1), _middle_of_weight(ends, weights, place)
-    return values[place - 1] + (values[place] - values[place - 1]) * (target - left) / (right - left)
+    left, right = _middle_of_weight(ends, weights, index - 1), _middle_of_weight(ends, weights, index)
+    return values[index - 1] + (values[index] - values[index - 1]) * (target - left) / (right - left)
 
 
-def _middle_of_weight(ends: Sequence[float], weights: Sequence[float], place: int) -> float:
-    return ends[place] - weights[place] / 2
+def _middle_of_weight(ends: Sequence[float], weights: Sequence[float], index: int) -> float:
+    return ends[index] - weights[index] / 2
 
 
 def median(values: Sequence[float]) -> float:
@@ -330,7 +330,7 @@ def duration_features(past: Sequence[PastBuild], now: PlannedBuild) -> tuple[Est
     if since := change or followed_change(known, times):
         after = [*(time + since.log_factor for time in times[: -since.builds]), *times[-since.builds :]]
         order = sorted(range(len(after)), key=after.__getitem__)
-        moved = _distribution([after[place] for place in order], [close.base[place] for place in order])
+        moved = _distribution([after[index] for index in order], [close.base[index] for index in order])
         spread = min(spread, moved.spread)  # that of two levels together would say nothing
     spread = max(spread, UNSEEN_SPREAD / max(own, 1))
     levels = {"low": shape.low, "high": shape.high, **_plain_levels(known, times, now.branch)}
@@ -383,7 +383,7 @@ def find_change(known: Sequence[PastBuild]) -> LevelChange | None:
         return None
     usual = max(sum(before) / len(before), LEAST_USUAL)
     since: list[float] = []
-    best, found = CHANGE_EVIDENCE, None
+    best, change = CHANGE_EVIDENCE, None
     for build in islice(reversed(known), MOST_SINCE):
         if not isfinite(build.missed):
             break
@@ -395,8 +395,8 @@ def find_change(known: Sequence[PastBuild]) -> LevelChange | None:
             continue
         saved = sum(_bounded(missed / usual) - _bounded((missed - level) / usual) for missed in since)
         if saved >= best:
-            best, found = saved, LevelChange(len(since), level)
-    return found and _with_earlier(found, known)
+            best, change = saved, LevelChange(len(since), level)
+    return change and _with_earlier(change, known)
 
 
 def followed_change(known: Sequence[PastBuild], times: Sequence[float]) -> LevelChange | None:
@@ -590,10 +590,10 @@ def build_examples(
     }
     if not isinstance(build.duration, Duration) or build.duration.seconds <= 0:
         return BuildExamples(rows)
-    found = duration_example(summary.builds, planned, build.name, build.duration.seconds)
-    if isinstance(found, Unavailable):
+    timed = duration_example(summary.builds, planned, build.name, build.duration.seconds)
+    if isinstance(timed, Unavailable):
         return BuildExamples(rows)
-    estimate, example = found
+    estimate, example = timed
     return BuildExamples({**rows, "build-duration": (example,)}, missed_by(estimate, example))
 
 
@@ -616,9 +616,9 @@ def duration_example(
 
     Private features are omitted: the estimate already covers branch and author, and they cost accuracy.
     """
-    found = duration_features(past, planned)
-    if isinstance(found, Unavailable):
-        return found
-    estimate, raw = found
+    features = duration_features(past, planned)
+    if isinstance(features, Unavailable):
+        return features
+    estimate, raw = features
     target = max(-FARTHEST, min(FARTHEST, estimate.departure(seconds)))
     return estimate, Example(name, 0, *schema().tasks["build-duration"].encode(raw), (), target)

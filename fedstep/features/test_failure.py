@@ -238,14 +238,14 @@ def _named_after(groups: Collection[str], stems: Collection[str]) -> frozenset[s
     ['tests.test_form']
     """
     long_stems, text = [stem for stem in stems if len(stem) >= SHORTEST_WORD], "\n".join(stems)
-    found = []
+    named = []
     for group in groups:
         own = _stem(file_of(group)).removeprefix("test_").removesuffix("_test").removesuffix("_tests")
         if len(own) < SHORTEST_WORD:
             continue
         if own in text or any(map(own.__contains__, long_stems)):
-            found.append(group)
-    return frozenset(found)
+            named.append(group)
+    return frozenset(named)
 
 
 def _without_suffix(path: str) -> str:
@@ -292,9 +292,9 @@ def source_overlap(index: WordIndex, change: Change | Unavailable) -> Mapping[st
     most = max(COMMON * len(scores), 1.0)
     try:
         for word in words:
-            found = () if word in _KEYWORDS else index.numbers(word, most)
-            weight = log(1.0 + len(scores) / len(found)) if found else 0.0
-            for number in found:
+            numbers = () if word in _KEYWORDS else index.numbers(word, most)
+            weight = log(1.0 + len(scores) / len(numbers)) if numbers else 0.0
+            for number in numbers:
                 scores[number] += weight
     except HistoryError:
         return {}
@@ -313,9 +313,9 @@ def _name_overlap(tests: Collection[str], words: frozenset[str]) -> Mapping[str,
     scores: dict[str, float] = {}
     for word in sorted(word for word in words if len(word) >= SHORTEST_WORD):
         holds = [word in name for name in lowered]
-        found = [test for test in compress(tests, holds) if word in test.rpartition("#")[2].lower()]
-        for test in found:
-            scores[test] = scores.get(test, 0.0) + log(1.0 + len(tests) / len(found))
+        matching = [test for test in compress(tests, holds) if word in test.rpartition("#")[2].lower()]
+        for test in matching:
+            scores[test] = scores.get(test, 0.0) + log(1.0 + len(tests) / len(matching))
     return _shares_of_largest(scores)
 
 
@@ -328,10 +328,10 @@ def _shares_of_largest(scores: Mapping[str, float]) -> dict[str, float]:
 def _largest_rates(table: CofailureTable, paths: Sequence[str]) -> tuple[dict[str, float], dict[str, float]]:
     """Return how often each test began to fail when one of the files, and when one of the folders changed."""
     rates: tuple[dict[str, float], dict[str, float]] = ({}, {})
-    for place in changed_places(paths):
-        if place in table:
-            changes, failed = table[place]
-            of_kind = rates[place.endswith("/")]
+    for changed_path in changed_places(paths):
+        if changed_path in table:
+            changes, failed = table[changed_path]
+            of_kind = rates[changed_path.endswith("/")]
             for test, count in failed.items():
                 of_kind[test] = max(of_kind.get(test, 0.0), count / (changes + SHRINK))
     return rates

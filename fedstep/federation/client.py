@@ -151,17 +151,17 @@ def _decode_body(response: HttpResponse) -> bytes:
 def _make_error(response: HttpResponse, where: str) -> AggregatorError:
     """Return the error that a response means; text of the server is cut and made printable, because it is untrusted."""
     problem, status = _parse_json(response), response.status
-    said = f"{where} answered {status}"
+    message = f"{where} answered {status}"
     detail = _to_printable(str(problem.get("detail") or problem.get("title") or ""), 300)
     if 300 <= status < 400 and response.headers.get("location"):
         target = _to_printable(redact_url(response.headers["location"]), 200)
         return AggregatorError(
-            f"{said} and points to {target}", "Redirects are not followed: give that URL if it is right."
+            f"{message} and points to {target}", "Redirects are not followed: give that URL if it is right."
         )
     if status in (401, 403):
-        return _make_token_error(status, said, detail)
+        return _make_token_error(status, message, detail)
     if status in (404, 405):
-        return AggregatorError(f"{said}: there is no aggregator", WRONG_URL)
+        return AggregatorError(f"{message}: there is no aggregator", WRONG_URL)
     if status == 409 and "expected" in problem:
         local, remote = (_to_printable(str(problem.get(key, "")), 64) for key in ("got", "expected"))
         return SchemaMismatch(
@@ -170,19 +170,19 @@ def _make_error(response: HttpResponse, where: str) -> AggregatorError:
     if status == 413:
         # The update stays in the outbox: the aggregator accepts every update of ours, so a proxy is configured wrongly.
         return AggregatorError(
-            f"{said}: the update is too large", "A proxy before the aggregator has a lower limit; raise it."
+            f"{message}: the update is too large", "A proxy before the aggregator has a lower limit; raise it."
         )
     if status in (400, 409, 410, 415, 422):
         refusal = REFUSALS.get(str(problem.get("type")), UpdateRefused)
-        return refusal(f"{said}: {detail or 'it does not want this'}", "It will not be sent again.")
-    return AggregatorError(said, WRONG_URL)
+        return refusal(f"{message}: {detail or 'it does not want this'}", "It will not be sent again.")
+    return AggregatorError(message, WRONG_URL)
 
 
-def _make_token_error(status: int, said: str, detail: str) -> AggregatorError:
+def _make_token_error(status: int, message: str, detail: str) -> AggregatorError:
     if status == 401:
         remedy = f"{detail} Set FEDSTEP_TOKEN to one of its tokens.".lstrip()
-        return AggregatorError(f"{said}: it wants a token that it knows", remedy)
-    return AggregatorError(f"{said}: this token may not do that", detail or "Ask whoever runs the aggregator.")
+        return AggregatorError(f"{message}: it wants a token that it knows", remedy)
+    return AggregatorError(f"{message}: this token may not do that", detail or "Ask whoever runs the aggregator.")
 
 
 def _parse_json(response: HttpResponse) -> dict[str, object]:

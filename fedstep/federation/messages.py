@@ -127,10 +127,10 @@ def _json(text: bytes) -> dict[str, object]:
 
 
 def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
         raise ValueError("repeated key")
-    return found
+    return fields
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_without_repeats)  # `json.loads` would make one for each message
@@ -377,20 +377,20 @@ def update_words(body: bytes) -> Tensors:
     return _read_version_1(unpack(body))
 
 
-def check_update(update: Update, ours: SchemaShape) -> None:
+def check_update(update: Update, own_shape: SchemaShape) -> None:
     """Raise SchemaMismatch for another schema, WireError for a task that is unknown or of another size."""
-    _check(update.schema, update.deltas, ours)
+    _check(update.schema, update.deltas, own_shape)
 
 
-def check_model(model: Model, ours: SchemaShape) -> None:
+def check_model(model: Model, own_shape: SchemaShape) -> None:
     """Raise SchemaMismatch for another schema, WireError unless every task is present in its size and its bounds."""
-    _check(model.schema, model.candidate, ours)
+    _check(model.schema, model.candidate, own_shape)
     for vectors in (model.candidate, model.production, model.trial):
         for name, vector in vectors.items():
             if vector and not max(max(vector), -min(vector)) <= LARGEST_COEFFICIENT:
                 raise WireError(f"a coefficient of {name} is beyond {LARGEST_COEFFICIENT:g}", REMEDY)
-    if len(model.candidate) < len(ours.sizes):
-        raise WireError(f"the model lacks {', '.join(sorted(ours.sizes.keys() - model.candidate.keys()))}", REMEDY)
+    if len(model.candidate) < len(own_shape.sizes):
+        raise WireError(f"the model lacks {', '.join(sorted(own_shape.sizes.keys() - model.candidate.keys()))}", REMEDY)
 
 
 def hour(seconds: float) -> str:
@@ -536,10 +536,10 @@ def _check_words(words: Mapping[str, str], wanted: str, earlier: str, patterns: 
             raise WireError(f"the metadata {name[:40]!a} of {wanted} has no valid value", REMEDY)
 
 
-def _check(digest: str, vectors: Mapping[str, Vector], ours: SchemaShape) -> None:
-    if digest != ours.digest:
-        raise SchemaMismatch(f"the message has the feature schema {digest}, this side {ours.digest}", REMEDY)
+def _check(digest: str, vectors: Mapping[str, Vector], own_shape: SchemaShape) -> None:
+    if digest != own_shape.digest:
+        raise SchemaMismatch(f"the message has the feature schema {digest}, this side {own_shape.digest}", REMEDY)
     for name, vector in vectors.items():
-        if ours.sizes.get(name) != len(vector):
-            wanted = ours.sizes.get(name, "no such task")
+        if own_shape.sizes.get(name) != len(vector):
+            wanted = own_shape.sizes.get(name, "no such task")
             raise WireError(f"the task {name} has {len(vector)} coordinates, the schema says {wanted}", REMEDY)

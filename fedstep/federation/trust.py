@@ -165,10 +165,10 @@ def trusted_file(environment: Mapping[str, str]) -> str:
 
 
 def _unconfirmed(url: str) -> str:
-    shown = redact_url(url)
+    redacted = redact_url(url)
     return (
-        f"no token is sent to {shown}: only a file of the repository names it. Name it in FEDSTEP_AGGREGATOR, "
-        f"or run: fedstep trust {shown}"
+        f"no token is sent to {redacted}: only a file of the repository names it. Name it in FEDSTEP_AGGREGATOR, "
+        f"or run: fedstep trust {redacted}"
     )
 
 

@@ -43,18 +43,18 @@ def apply_failures(table: CofailureTable, record: BuildRecord, before: TestTable
         return table
     began = list(_began_to_fail(record, before))
     after = dict(table)
-    for place in places:
-        known = after.get(place)
+    for path in places:
+        known = after.get(path)
         if known is None and not began:
             continue
         failed = dict(known.failed) if known else {}
         for test in began:
             failed[test] = failed.get(test, 0) + 1
         if began:
-            after.pop(place, None)  # the newest last
-        after[place] = Cofailures((known.changes if known else 0) + 1, failed)
-    for place in list(after)[: max(0, len(after) - MOST_KEPT)]:
-        del after[place]
+            after.pop(path, None)  # the newest last
+        after[path] = Cofailures((known.changes if known else 0) + 1, failed)
+    for path in list(after)[: max(0, len(after) - MOST_KEPT)]:
+        del after[path]
     return after
 
 
@@ -70,13 +70,13 @@ def _began_to_fail(record: BuildRecord, before: TestTable) -> Iterator[str]:
 
 def pack_cofailures(table: CofailureTable) -> dict[str, list[object]]:
     """Return the table as JSON values."""
-    return {place: [one.changes, dict(one.failed)] for place, one in table.items()}
+    return {path: [one.changes, dict(one.failed)] for path, one in table.items()}
 
 
 def unpack_cofailures(fields: Mapping[str, list[object]]) -> CofailureTable:
     """Return the table of `pack_cofailures`. Raise ValueError or TypeError for other values."""
     table = {}
-    for place, (changes, failed) in fields.items():
+    for path, (changes, failed) in fields.items():
         counts = {str(test): int(count) for test, count in dict(failed).items()}  # type: ignore[call-overload]
-        table[str(place)] = Cofailures(int(changes), counts)  # type: ignore[call-overload]
+        table[str(path)] = Cofailures(int(changes), counts)  # type: ignore[call-overload]
     return table

@@ -402,11 +402,11 @@ def group_by_cause(tests: Sequence[TestStats]) -> list[list[TestStats]]:
 def _cause_keys(stats: TestStats) -> Iterator[tuple[object, ...]]:
     """Yield what tests with one cause have in common: where they failed, and the newest message or the class."""
     since = (stats.runs - stats.last_failure, stats.runs - stats.last_flip)
-    place = (stats.last_build, stats.recent, stats.revealed, stats.failures, stats.flips, *since)
+    key = (stats.last_build, stats.recent, stats.revealed, stats.failures, stats.flips, *since)
     if stats.signatures:
-        yield ("message", stats.signatures.split()[-1], *place)
+        yield ("message", stats.signatures.split()[-1], *key)
     if group_of(stats.test):
-        yield ("class", group_of(stats.test), *place)
+        yield ("class", group_of(stats.test), *key)
 
 
 def is_incident(tests: Sequence[TestRun]) -> bool:

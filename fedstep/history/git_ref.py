@@ -122,8 +122,8 @@ def read_shared(objects: ObjectReader, part: str, ref: str = REF) -> SharedHisto
     parts = {entry.name: entry for entry in reader.below(root.get("parts")) if reader.is_part(entry)}
     shelf = root
     if part:
-        ours = parts.pop(folder_name(part), None)
-        shelf = {entry.name: entry for entry in reader.below(ours) if reader.is_known(entry)}
+        own_folder = parts.pop(folder_name(part), None)
+        shelf = {entry.name: entry for entry in reader.below(own_folder) if reader.is_known(entry)}
     return SharedHistory(
         commit=commit.oid,
         tree=tree,

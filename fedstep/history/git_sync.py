@@ -82,8 +82,8 @@ def withdraw(
     store: ProjectStore, channel: GitChannel, now: float, seconds: float, waits: Iterable[float] = WAITS
 ) -> PublishResult:
     """Remove this part from the ref. Raise HistoryError as `publish` does."""
-    place = GitWriter(channel.root, channel.part, now)
-    return _change(store, channel, lambda taken: write_without_part(place, store, taken.shared), now, seconds, waits)
+    writer = GitWriter(channel.root, channel.part, now)
+    return _change(store, channel, lambda taken: write_without_part(writer, store, taken.shared), now, seconds, waits)
 
 
 def _change(

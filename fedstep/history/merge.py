@@ -81,8 +81,8 @@ def _later(store: ProjectStore, path: str, content: Content, *fields: str) -> bo
 def _moment(content: bytes, fields: tuple[str, ...]) -> tuple[float, ...]:
     """Return these numbers of a JSON object, or (), which sorts first, if any is missing."""
     with suppress(ValueError, LookupError, TypeError, RecursionError, OverflowError):
-        told = json.loads(content)
-        return tuple(float(told[field]) for field in fields)
+        values = json.loads(content)
+        return tuple(float(values[field]) for field in fields)
     return ()
 
 

@@ -207,12 +207,12 @@ def with_types(row: Row) -> Row:
 @cache
 def _field_types(kind: type[tuple[object, ...]]) -> tuple[tuple[str, tuple[type, ...]], ...]:
     """Return the name and the classes of each field of a NamedTuple; a float may be a whole number."""
-    found = []
+    types = []
     for name, annotation in kind.__annotations__.items():
         is_tuple = str(annotation).startswith("tuple[")
         classes = (tuple,) if is_tuple else get_args(annotation) or (annotation,)
-        found.append((name, (*classes, int) if float in classes else classes))
-    return tuple(found)
+        types.append((name, (*classes, int) if float in classes else classes))
+    return tuple(types)
 
 
 OLDEST_MARK = 7 * 86_400  # seconds; older marks and notes of a job are deleted

@@ -220,10 +220,10 @@ def _unpack_runs(fields: Mapping[str, Any]) -> tuple[TestRun, ...]:
     longest = 1000 * MAX_SECONDS  # older versions kept nanoseconds
     seconds = [ms / 1000 if 0 <= ms <= longest else NO_SECONDS for ms in times]
     kinds, signatures = fields["failure_types"], fields.get("signatures", {})  # older records have none
-    told = {*kinds, *signatures}
+    known_runs = {*kinds, *signatures}
     return tuple(
         run._replace(failure_type=_text(kinds.get(run.test, "")), signature=_text(signatures.get(run.test, "")))
-        if run.test in told
+        if run.test in known_runs
         else run
         for run in map(TestRun, names, map(_OUTCOMES.__getitem__, letters), seconds)
     )

@@ -62,10 +62,10 @@ def _by_files(old: Collection[str], new: Collection[str], files: Sequence[FileCh
     before: dict[Hashable, list[str]] = defaultdict(list)
     after: dict[Hashable, list[str]] = defaultdict(list)
     for number, (source, target) in enumerate(moved):
-        for tests, places, place in ((before, old_places, source), (after, new_places, target)):
-            folder, stem = ("", *place.steps)[-2:]
+        for tests, places, path in ((before, old_places, source), (after, new_places, target)):
+            folder, stem = ("", *path.steps)[-2:]
             for test in {*places.get((folder, stem), ()), *places.get(("", stem), ())}:
-                if (rest := _inside(test, place)) is not None:
+                if (rest := _inside(test, path)) is not None:
                     tests[number, rest, _name(test)].append(test)
     return _one_to_one(before, after)
 
@@ -182,13 +182,13 @@ def _by_step(ids: Iterable[str]) -> dict[tuple[str, str], list[str]]:
     return places
 
 
-def _inside(test: str, place: _FilePath) -> tuple[str, ...] | None:
+def _inside(test: str, file_path: _FilePath) -> tuple[str, ...] | None:
     """Return the test's class parts below this file, ("Empty",) of org.shop.CartTest$Empty; None if it is not in it."""
     parts = tuple(_PARTS.split(test.partition("#")[0]))
     for size in range(len(parts), 0, -1):
-        if parts[:size] == place.steps[-size:]:
+        if parts[:size] == file_path.steps[-size:]:
             rest = parts[size:]
-            return rest[:-1] if rest[-1:] == (place.extension,) else rest
+            return rest[:-1] if rest[-1:] == (file_path.extension,) else rest
     return None
 
 

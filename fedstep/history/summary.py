@@ -177,9 +177,9 @@ def usual_stream(builds: Sequence[PastBuild], ci: CiRun) -> str:
     A build without times, as of modules that could not be imported, is of a stream of its own: it is taken last.
     """
     own = stream_name(ci, "", builds)
-    ours = [build.stream for build in builds if build.stream.startswith(own)]
-    if ours:
-        return next((stream for stream in reversed(ours) if not stream.endswith("|")), ours[-1])
+    own_streams = [build.stream for build in builds if build.stream.startswith(own)]
+    if own_streams:
+        return next((stream for stream in reversed(own_streams) if not stream.endswith("|")), own_streams[-1])
     if ci.vendor != "local":
         timed = (build.stream for build in reversed(builds) if build.stream[-1:] != "|")
         return next((own + one.rpartition("|")[2] for one in timed if job_alone(one) == job_alone(own)), own)

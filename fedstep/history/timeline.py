@@ -74,9 +74,9 @@ def apply_to_timeline(
         return timeline
     number = timeline.count
     builds = (*_judged(timeline.builds, flakes), _timeline_build(record, number))
-    tests, found = _observe_tests(timeline, record, table, number)
+    tests, new_changes = _observe_tests(timeline, record, table, number)
     jobs, slower_job = _observe_job(timeline, record, number)
-    changes = _add_changes(timeline.changes, (*slower_job, *found), (*timeline.builds, builds[-1]))
+    changes = _add_changes(timeline.changes, (*slower_job, *new_changes), (*timeline.builds, builds[-1]))
     return Timeline(
         seen=timeline.seen | {record.name},
         count=number + 1,
@@ -157,21 +157,21 @@ def _observe_tests(
         if run.outcome == Outcome.PASSED and run.seconds >= 0
     }
     factor = _common_factor(levels, times)
-    found: list[tuple[str, LevelShift]] = []
+    shifts: list[tuple[str, LevelShift]] = []
     for test, seconds in times.items():
         level = levels[test].copy() if test in levels else TimeLevel()
         levels[test] = level
         if shift := level.observe(max(seconds / factor, SHORTEST_TIME), number, TEST_STEP):
             shift = shift._replace(before=shift.before * factor, after=shift.after * factor)
             if abs(shift.after - shift.before) >= LEAST_DIFFERENCE:
-                found.append((test, shift))
-    return levels, tuple(_gather(found, levels.values()))
+                shifts.append((test, shift))
+    return levels, tuple(_gather(shifts, levels.values()))
 
 
-def _gather(found: Iterable[tuple[str, LevelShift]], levels: Collection[TimeLevel]) -> Iterator[_Found]:
+def _gather(new_shifts: Iterable[tuple[str, LevelShift]], levels: Collection[TimeLevel]) -> Iterator[_Found]:
     """Yield the shifts of tests; many that began in the same build have one cause, and are one."""
     by_beginning: dict[tuple[Direction, int, bool], list[tuple[str, LevelShift]]] = {}
-    for test, shift in found:
+    for test, shift in new_shifts:
         by_beginning.setdefault((shift.direction, shift.first, shift.is_return), []).append((test, shift))
     for (direction, first, _), shifts in by_beginning.items():
         together = len(shifts) + count_beginnings(levels, direction)[first]
@@ -205,12 +205,12 @@ def _observe_job(
 
 
 def _add_changes(
-    changes: tuple[TimeChange, ...], found: Iterable[_Found], builds: Sequence[TimelineBuild]
+    changes: tuple[TimeChange, ...], new_changes: Iterable[_Found], builds: Sequence[TimelineBuild]
 ) -> tuple[TimeChange, ...]:
     """Return the changes with new ones added; those that an opposite change takes back are resolved."""
     by_number = {build.number: build for build in builds}
     newest = builds[-1]
-    for one in found:
+    for one in new_changes:
         shift, is_slower = one.shift, one.shift.direction is Direction.SLOWER
         first, before = by_number.get(shift.first, newest), by_number.get(shift.last_before, newest)
         shifted = one.members or (ChangedTest(one.subject, shift.before, shift.after),)
@@ -229,17 +229,17 @@ def _add_changes(
             found_at=newest.finished_at,
             found_in=newest.name,
         )
-        place = next((n for n, change in enumerate(changes) if _is_together(change, new)), None)
-        if place is None:
+        index = next((n for n, change in enumerate(changes) if _is_together(change, new)), None)
+        if index is None:
             changes = (*changes, _with_members(new, one.members) if one.members else new)
         else:  # it was named when the first of them were found
             changes = (
-                *changes[:place],
+                *changes[:index],
                 _with_members(
-                    changes[place]._replace(together=changes[place].together + len(shifted)),
-                    (*changes[place].members, *shifted),
+                    changes[index]._replace(together=changes[index].together + len(shifted)),
+                    (*changes[index].members, *shifted),
                 ),
-                *changes[place + 1 :],
+                *changes[index + 1 :],
             )
     return changes
 

@@ -56,11 +56,11 @@ class WordIndex(NamedTuple):
 
     def words(self) -> dict[str, tuple[str, ...]]:
         """Return the words of each test."""
-        found: dict[str, list[str]] = {test: [] for test in self.tests}
+        words_of: dict[str, list[str]] = {test: [] for test in self.tests}
         for word in self.places:
             for test in self.find(word):
-                found[test].append(word)
-        return {test: tuple(words) for test, words in found.items()}
+                words_of[test].append(word)
+        return {test: tuple(words) for test, words in words_of.items()}
 
 
 NO_WORDS = WordIndex()

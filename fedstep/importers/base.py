@@ -67,11 +67,11 @@ class BuildFilter(NamedTuple):
         """Tell whether builds of this job pass."""
         return not self.job or job == self.job or fnmatchcase(job, self.job)
 
-    def has(self, found: ReadResult) -> bool:
+    def has(self, result: ReadResult) -> bool:
         """Tell whether this build passes; what cannot be read does, so that it is reported."""
-        if isinstance(found, Dropped):
+        if isinstance(result, Dropped):
             return True
-        return found.situation.started_at >= self.since and self.has_job(found.situation.ci.job)
+        return result.situation.started_at >= self.since and self.has_job(result.situation.ci.job)
 
 
 class ImportedBuild(NamedTuple):

@@ -316,8 +316,8 @@ def read_folder(folder: Path) -> FinishedBuild | Dropped:
     reports = read_reports(expand(["**/*.xml"], folder), "")
     change = Change(_text(fields, "commit"), "", _text(fields, "author"), files, base="the first parent", words=words)
     situation = BuildContext(ci, change._replace(tree=change.commit), started)
-    told = parse_outcome(_text(fields, "outcome"))
-    outcome = told if isinstance(told, BuildOutcome) else reports.outcome()
+    stated = parse_outcome(_text(fields, "outcome"))
+    outcome = stated if isinstance(stated, BuildOutcome) else reports.outcome()
     if outcome == BuildOutcome.UNKNOWN:
         return Dropped(str(folder), "neither build.json nor a report tells how the build went")
     return FinishedBuild(

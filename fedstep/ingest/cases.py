@@ -224,12 +224,12 @@ class CaseCollector:
         name = name_of_hook(name) if failure_type != "" or text else name
         group = relative_path(group, self.root)
         test = make_identity(f"{group}#[{variant}] {name}" if variant else f"{group}#{name}")
-        place = relative_path(file, self.root)[:MAX_NAME]
+        relative = relative_path(file, self.root)[:MAX_NAME]
         suite = relative_path(suite, self.root)[:MAX_NAME]
         seconds = self.valid_seconds(seconds)
         word = (failure_word(text) if failure_type is None else failure_type)[:MAX_TYPE]
-        told = read_failure(test, word, "", text) if text else FailureText()
-        self.items.append(TestRun(test, outcome, seconds, word, place, line, suite, max(0, attempt), *told))
+        failure = read_failure(test, word, "", text) if text else FailureText()
+        self.items.append(TestRun(test, outcome, seconds, word, relative, line, suite, max(0, attempt), *failure))
 
     def outcome_of(self, word: str, outcomes: Mapping[str, Outcome], what: str) -> Outcome | None:
         """Return what a tool's word for the outcome of a case means; None for an unknown one, which is noted.
@@ -319,8 +319,8 @@ def failure_word(message: str) -> str:
     ('TypeError', 'Expected')
     """
     message = COLOUR.sub("", message[:MAX_TEXT]).lstrip()
-    if place := PLACE.match(message):
-        message = message[place.end() :]
+    if match := PLACE.match(message):
+        message = message[match.end() :]
     exception = EXCEPTION.search(message)
     return (exception[0] if exception else next(iter(message.split()), "").rstrip(":,"))[:MAX_TYPE]
 

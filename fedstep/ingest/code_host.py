@@ -79,8 +79,8 @@ def parse_remote(url: str) -> CodeHost:
     is_plain = _HOST.fullmatch(host) and all(map(_FOLDER.fullmatch, folders))
     if not kind or not is_plain or (len(folders) < 2 if kind == "gitlab" else len(folders) != 2):
         return NO_CODE_HOST
-    place = f"{host}:{port}" if scheme == "https" and port not in (None, "443") else host
-    return CodeHost(f"https://{place}/{'/'.join(folders)}", kind)
+    address = f"{host}:{port}" if scheme == "https" and port not in (None, "443") else host
+    return CodeHost(f"https://{address}/{'/'.join(folders)}", kind)
 
 
 def find_code_host(root: str, remote: str) -> CodeHost:

@@ -353,8 +353,8 @@ def _against_parent(git: GitRunner, head: Commit, parent: Commit | None) -> _Dif
         return _NO_DIFF
     tree = _EMPTY_TREES[len(head.oid) > 40]
     ran = git.start(*_DIFF, tree, head.oid, "--")()
-    told = "nothing: a root commit"
-    return _Diff(told, parse_numstat(ran.out), "", (tree, head.oid)) if ran.code == 0 else _NO_DIFF
+    base = "nothing: a root commit"
+    return _Diff(base, parse_numstat(ran.out), "", (tree, head.oid)) if ran.code == 0 else _NO_DIFF
 
 
 def _against_default(git: GitRunner, commits: dict[str, Commit], work_tree: Status) -> _Diff:

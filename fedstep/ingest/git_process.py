@@ -172,15 +172,15 @@ def _steering(root: str) -> tuple[tuple[str, str], ...]:
     """
     files = {"--local": f"{common_folder(root)}/config", "--worktree": f"{_git_folder(root)}/config.worktree"}
     variables = _without(os.environ, _SECRETS) | _SAFE_VARIABLES
-    found: list[str] = []
+    settings: list[str] = []
     for scope, file in files.items():
         if not any(word in _content(file) for word in _STEERING_WORDS):
             continue
         with suppress(OSError, subprocess.SubprocessError):
             command = ("git", "-C", root, "config", scope, "--includes", "-z", "--get-regexp", _STEERING)
             ran = subprocess.run(command, capture_output=True, env=variables, timeout=SECONDS_EACH, check=False)
-            found += ran.stdout.decode("utf-8", "surrogateescape").split("\0")
-    pairs = (entry.partition("\n")[::2] for entry in sorted(set(found)) if entry)
+            settings += ran.stdout.decode("utf-8", "surrogateescape").split("\0")
+    pairs = (entry.partition("\n")[::2] for entry in sorted(set(settings)) if entry)
     return tuple((key, value) for key, value in pairs)
 
 

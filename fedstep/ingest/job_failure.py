@@ -197,8 +197,8 @@ def classify_job(reports: Reports, log: str = "", exit_code: int | None = None) 
     if failed and all(map(_had_no_space, failed)):
         return JobFailure(INFRASTRUCTURE, f"{_first_rule(_NO_SPACE, failed[0].message)}, in every failure", True)
     if failed and all(map(_is_broken, failed)):
-        told = failed[0].message.partition("\n")[0].removeprefix(f"{COLLECTION}: ") or failed[0].failure_type
-        return JobFailure(CODE, f"collection: {told or 'a suite that could not start'}")
+        reason = failed[0].message.partition("\n")[0].removeprefix(f"{COLLECTION}: ") or failed[0].failure_type
+        return JobFailure(CODE, f"collection: {reason or 'a suite that could not start'}")
     if failed:
         return JobFailure(TESTS, f"{len(failed)} of {len(reports.tests)} tests failed")
     ran = any(run.outcome != Outcome.SKIPPED for run in reports.tests)
@@ -216,8 +216,8 @@ def _classify_without_failures(log: str, exit_code: int | None, ran: bool) -> Jo
     if exit_code in _EXIT_CODES or exit_code in _CRASHES:
         return _classify_exit(exit_code)
     remedy = "" if log else "; the end of the job's log, given with --log FILE, may tell"
-    told = f"exit code {exit_code}, no test {'failed' if ran else 'ran'} and no rule fits{remedy}"
-    return JobFailure(UNKNOWN, told, ended)
+    reason = f"exit code {exit_code}, no test {'failed' if ran else 'ran'} and no rule fits{remedy}"
+    return JobFailure(UNKNOWN, reason, ended)
 
 
 def _classify_exit(exit_code: int) -> JobFailure:
@@ -243,8 +243,8 @@ def _without_tests(log: str) -> str:
 
 def _first_rule(rules: Sequence[tuple[str, str]], text: str) -> str:
     for name, pattern in rules:
-        if text and (found := re.search(pattern, text, re.IGNORECASE | re.MULTILINE)):
-            return f"{name}: {' '.join(found[0].split())[:80]}"
+        if text and (match := re.search(pattern, text, re.IGNORECASE | re.MULTILINE)):
+            return f"{name}: {' '.join(match[0].split())[:80]}"
     return ""
 
 

@@ -120,9 +120,9 @@ def line_of(node: Node, key: str = "line") -> int:
     return min(count_of(node, key), 999_999_999)
 
 
-def add_run_failure(collector: CaseCollector, place: str, message: str) -> None:
+def add_run_failure(collector: CaseCollector, name: str, message: str) -> None:
     """Add one failed test for a file or a run that failed outside of its tests."""
-    collector.add(place, NOT_STARTED, FAILED, text=message)
+    collector.add(name, NOT_STARTED, FAILED, text=message)
 
 
 def compare_totals(collector: CaseCollector, announced: int, seen: int) -> None:
@@ -435,8 +435,8 @@ def _read_rspec(tree: Any, collector: CaseCollector) -> None:
         exception = as_node(example.get("exception"))
         line = line_of(example, "line_number")
         name = text_of(example, "full_description") or text_of(example, "description")
-        told = number_of(example, "run_time"), text_of(exception, "class")
-        collector.add(group, name, outcome, *told, file, line, text=text_of(exception, "message"))
+        details = number_of(example, "run_time"), text_of(exception, "class")
+        collector.add(group, name, outcome, *details, file, line, text=text_of(exception, "message"))
     summary = as_node(tree.get("summary"))
     compare_totals(collector, count_of(summary, "example_count"), len(examples))
     if count_of(summary, "errors_outside_of_examples_count"):
@@ -464,13 +464,13 @@ def _read_cucumber(tree: Any, collector: CaseCollector) -> None:
         places: dict[str, list[tuple[str, int]]] = {}
         attempts: Counter[tuple[str, int]] = Counter()
         for element, steps in scenarios:
-            name, place = text_of(element, "name"), _cucumber_place(feature, element)
-            attempts[place] += 1
+            name, location = text_of(element, "name"), _cucumber_place(feature, element)
+            attempts[location] += 1
             rows = places.setdefault(name, [])
-            if place not in rows:
-                rows.append(place)
-            suffix = f" [{rows.index(place) + 1}]" if names[name] > 1 else ""
-            _add_scenario(feature, element, steps, name + suffix, attempts[place], collector)
+            if location not in rows:
+                rows.append(location)
+            suffix = f" [{rows.index(location) + 1}]" if names[name] > 1 else ""
+            _add_scenario(feature, element, steps, name + suffix, attempts[location], collector)
 
 
 def _add_scenario(

@@ -271,10 +271,12 @@ def _newest(timestamps: Iterable[str]) -> float:
 
 
 def _stale(source: str, age: float) -> Dropped:
-    told = (
+    age_text = (
         f"{age / 86_400:.0f} days" if age > 2 * 86_400 else f"{age / 60:.0f} minutes" if age > 120 else f"{age:.0f} s"
     )
-    return Dropped(source, f"it is {told} older than this job: no evidence about its commit, unless with --allow-stale")
+    return Dropped(
+        source, f"it is {age_text} older than this job: no evidence about its commit, unless with --allow-stale"
+    )
 
 
 def _same_bytes(source: str, other_source: str) -> Dropped:
@@ -479,8 +481,8 @@ class Document:
         yield from self.parser.collector.repeated_notes()
         if self.is_report:
             for reason, count in self.repairs.counts.items():
-                place = f"{self._source}:{self.repairs.lines[reason]}"
-                yield Dropped(place, f"{reason} ({count} in this file)", reason not in LOSSY)
+                location = f"{self._source}:{self.repairs.lines[reason]}"
+                yield Dropped(location, f"{reason} ({count} in this file)", reason not in LOSSY)
             yield from self._note_totals()
 
     def _note_totals(self) -> Iterator[TestRun | Dropped]:
@@ -546,7 +548,7 @@ def read_tests(document: Document, dropped: list[Dropped]) -> tuple[TestRun, ...
         if counts[run.test] > 1:
             repeated.setdefault(run.test, []).append((bisect_right(starts, position), run))
     once = (run for run in cases if counts[run.test] == 1)
-    return share_causes((*once, *chain.from_iterable(settle_suites(found, rule) for found in repeated.values())))
+    return share_causes((*once, *chain.from_iterable(settle_suites(suites, rule) for suites in repeated.values())))
 
 
 def _rule_of(document: Document, cases: Sequence[TestRun], counts: Mapping[str, int]) -> Rule:

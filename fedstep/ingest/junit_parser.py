@@ -156,10 +156,12 @@ class Totals:
         candidates = [announced for announced in (self._top, sums) if announced]
         if any(self._agrees(announced, cases, tool) for announced in candidates) or not candidates:
             return Difference()
-        told = candidates[0]
-        if told.failed is None:
-            return Difference(f"it announces {told.tests} tests, {cases} were read")
-        reason = f"it announces {told.tests} tests and {told.failed} failures, {cases} and {self.failed} were read"
+        candidate = candidates[0]
+        if candidate.failed is None:
+            return Difference(f"it announces {candidate.tests} tests, {cases} were read")
+        reason = (
+            f"it announces {candidate.tests} tests and {candidate.failed} failures, {cases} and {self.failed} were read"
+        )
         return Difference(reason, not self.failed and all(announced.failed for announced in candidates))
 
     def _agrees(self, announced: Announced, cases: int, tool: str) -> bool:
@@ -225,8 +227,8 @@ def _without_line(path: str) -> str:
     >>> _without_line("spec/cart_spec.lua:5"), _without_line("shop.Cart")
     ('spec/cart_spec.lua', 'shop.Cart')
     """
-    found = PLACE.fullmatch(path) if path[-1:].isdecimal() else None
-    return found[1] if found else path
+    match = PLACE.fullmatch(path) if path[-1:].isdecimal() else None
+    return match[1] if match else path
 
 
 def attempt_of(name: str, value: str) -> int:
@@ -492,9 +494,9 @@ class JUnitHandler:
             if seconds != seconds:  # NaN
                 collector.note(explain_time(time), kept=True)
         if self._is_told or len(case) != USUAL_ATTRIBUTES or "classname" not in case or not time:
-            told = self._failure(test) if self._failure_type or self._failure_text or self._message else NO_FAILURE
+            failure = self._failure(test) if self._failure_type or self._failure_text or self._message else NO_FAILURE
             line = self._line(case["line"]) if "line" in case else 0
-            run = (seconds, self._failure_type, file, line, self._label, self._attempt_of(case), *told)
+            run = (seconds, self._failure_type, file, line, self._label, self._attempt_of(case), *failure)
             self._append(TestRun(test, self._outcome(case), *run))
         else:  # a passed one; the last two are those of NO_FAILURE, and to unpack it takes 3 %
             self._append(new_tuple(TestRun, (test, PASSED, seconds, "", file, 0, self._label, 0, "", "")))
@@ -628,10 +630,10 @@ class JUnitHandler:
             return Outcome.FLAKED
         if self._marks & MISSING:
             return Outcome.FAILED
-        told = {case.get("status", "").lower(), case.get("result", "").lower()}
-        if self._marks & SKIPPED or told & NOT_RUN:
+        marks = {case.get("status", "").lower(), case.get("result", "").lower()}
+        if self._marks & SKIPPED or marks & NOT_RUN:
             return Outcome.SKIPPED
-        if told & NOT_PASSED:
+        if marks & NOT_PASSED:
             self.totals.failed += 1
             return Outcome.FAILED
         return PASSED

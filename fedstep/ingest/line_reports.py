@@ -314,21 +314,21 @@ class TapReader:
         subtests, self._ended = self._ended, None
         level.points += 1
         description = match[3].removesuffix("{").rstrip()
-        told = _parse_description(description, failed=match[1] is not None, is_kernel=self._is_kernel)
-        name = (told.name or f"test {match[2] or level.points}")[:MAX_NAME]
-        level.failures += told.outcome == FAILED
+        parsed = _parse_description(description, failed=match[1] is not None, is_kernel=self._is_kernel)
+        name = (parsed.name or f"test {match[2] or level.points}")[:MAX_NAME]
+        level.failures += parsed.outcome == FAILED
         self._close(subtests, name)
         is_summary = match[3].endswith("{")
         self._point = TapPoint(
             tuple(self._levels[1 : depth + 1]),
             self._title if self._has_titles else "",
             name,
-            told.outcome,
+            parsed.outcome,
             depth,
             subtests is not None,
             subtests is not None and subtests.failures > 0,
             is_summary,
-            told.remark,
+            parsed.remark,
         )
         self._values = {}
         if is_summary:
@@ -342,11 +342,11 @@ class TapReader:
         if self._block and indent > self._yaml_indent:
             self._keep(self._block, text)
         elif (value := YAML_VALUE.match(text)) is not None:
-            told, self._block = value[2].strip(), ""
-            if YAML_BLOCK.fullmatch(told) or (value[1] == "details" and not told):  # keys in it are not the point's
+            inline, self._block = value[2].strip(), ""
+            if YAML_BLOCK.fullmatch(inline) or (value[1] == "details" and not inline):  # keys in it are not the point's
                 self._block, self._yaml_indent = value[1], indent
             else:
-                self._values.setdefault(value[1], told.strip("'\"")[:MAX_TEXT])
+                self._values.setdefault(value[1], inline.strip("'\"")[:MAX_TEXT])
 
     def _keep(self, key: str, line: str) -> None:
         """Add a line to a value of the open point."""
@@ -372,25 +372,25 @@ class TapReader:
             untitled.waiting.append((point, values))
             return
         path = [*(level.title for level in point.levels), point.title]
-        told, remark = _message_of(values) or point.remark, values.get(REMARK, "")
+        message, remark = _message_of(values) or point.remark, values.get(REMARK, "")
         name, seconds = _split_time(point.name)
         if "duration_ms" in values:
             seconds = parse_seconds(values["duration_ms"]) / 1000
         failure_type = text = ""
         if point.outcome == FAILED:
             exception = EXCEPTION.search(remark)
-            failure_type = failure_word(told) if told else exception[0] if exception else ""
-            text = told or remark
+            failure_type = failure_word(message) if message else exception[0] if exception else ""
+            text = message or remark
         group = " > ".join(filter(None, path))
         self._collector.add(group, name, point.outcome, seconds, failure_type, text=text)
 
 
 def _message_of(values: Mapping[str, str]) -> str:
     """Return what the YAML block of a failed point says: the exception and its text, else what was expected."""
-    told = [values[key] for key in ("name", "error", "message") if values.get(key)][:2]
-    told += [" ".join(line for line in values.get("details", "").splitlines() if not line.endswith((":", "|-")))]
-    if any(told):
-        return ": ".join(filter(None, told))
+    texts = [values[key] for key in ("name", "error", "message") if values.get(key)][:2]
+    texts += [" ".join(line for line in values.get("details", "").splitlines() if not line.endswith((":", "|-")))]
+    if any(texts):
+        return ": ".join(filter(None, texts))
     compared = [f"{key} {values[key]}" for key in ("expected", "actual") if values.get(key)]
     return ", ".join(compared)
 

@@ -239,5 +239,5 @@ def add_acknowledgement(root: str, entry: Acknowledgement) -> None:
 
 def is_acknowledged(change: TimeChange, entries: tuple[Acknowledgement, ...]) -> bool:
     """Return whether an entry accepts this change: one for its subject, from the day on which it was found or later."""
-    found = date.fromtimestamp(change.found_at).isoformat()
-    return any(entry.subject == change.subject and entry.on >= found for entry in entries)
+    found_on = date.fromtimestamp(change.found_at).isoformat()
+    return any(entry.subject == change.subject and entry.on >= found_on for entry in entries)

@@ -312,8 +312,8 @@ def combine_reports(reports: Sequence[ReportTests]) -> CombinedTests:
             else:
                 tests[run.test] = run, origin
     copies = _find_copies(reports, places.values())
-    for found in places.values():
-        merged = _merge_places(reports, found, copies)
+    for placed in places.values():
+        merged = _merge_places(reports, placed, copies)
         located = [(run, origin) for index, run in merged for origin in locators[index].locate((run,))]
         for run, origin in _name_apart(located):
             other = tests.get(run.test)
@@ -336,10 +336,10 @@ class ReportLocator:
 
     def locate(self, tests: Iterable[TestRun]) -> list[Origin]:
         """Return the place of each test; tests of one suite and file follow each other, and share it."""
-        found: list[Origin] = []
-        for place, equal in groupby(map(_get_place, tests)):
-            found += [self._origin(*place)] * len(list(equal))
-        return found
+        origins: list[Origin] = []
+        for suite_and_file, equal in groupby(map(_get_place, tests)):
+            origins += [self._origin(*suite_and_file)] * len(list(equal))
+        return origins
 
     def _origin(self, suite: str, file: str) -> Origin:
         if (suite, file) not in self._origins:

@@ -430,14 +430,14 @@ class _TagRepairer:
 
     def _read_tag(self, text: str, position: int, pieces: list[str]) -> int:
         """Read to the next value, or to the end of the tag."""
-        found = re.compile("[\"'>]").search(text, position)
-        if not found:
+        match = re.compile("[\"'>]").search(text, position)
+        if not match:
             return self._keep(text, position, len(text), pieces)
-        if found[0] == ">":
+        if match[0] == ">":
             self._is_tag = False
         else:
-            self._closing, self._value_size = found[0], 0
-        return self._keep(text, position, found.end(), pieces)
+            self._closing, self._value_size = match[0], 0
+        return self._keep(text, position, match.end(), pieces)
 
     def _read_text(self, text: str, position: int, pieces: list[str], is_last: bool) -> int:
         """Read to the next "<", and decide what it starts."""

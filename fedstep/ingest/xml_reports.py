@@ -348,8 +348,8 @@ class XunitHandler(ForeignHandler):
         name = test.get("name", "").removeprefix(f"{group}.") or test.get("method", "")
         seconds = parse_seconds(test["time"]) if "time" in test else NO_SECONDS
         file, line = test.get("source-file", ""), parse_integer(test.get("source-line", ""))
-        told = seconds, failure_type, file, line
-        self.collector.add(group, name, outcome, *told, suite=self._assembly, text=self.text)
+        details = seconds, failure_type, file, line
+        self.collector.add(group, name, outcome, *details, suite=self._assembly, text=self.text)
 
 
 class _NunitSuite(NamedTuple):

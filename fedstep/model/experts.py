@@ -40,9 +40,9 @@ START: LogWeights = tuple(map(log, STARTING_WEIGHTS.values()))
 def combine(weights: LogWeights, row: SparseVector, margin: float) -> float:
     """Return the departure from the running estimate that the experts expect, in spreads: their weighted median."""
     departures, moved = _departures(row, margin)
-    said = departures if moved is None else [*departures, moved]
+    estimates = departures if moved is None else [*departures, moved]
     # the moved past is the last: its weight is left where it says nothing
-    ordered = sorted((departure, exp(weight)) for departure, weight in zip(said, weights, strict=False))
+    ordered = sorted((departure, exp(weight)) for departure, weight in zip(estimates, weights, strict=False))
     return quantile([departure for departure, _ in ordered], [weight for _, weight in ordered], 0.5)
 
 

@@ -39,8 +39,8 @@ def renumber_runs(examples: Iterable[Example], tests: TestTable) -> list[Example
     again from the records that pruning has left.
     """
     by_id = index_tests(tests)
-    found = ((example, by_id.get(example.subject)) for example in examples)
-    return [example if stats is None else example._replace(run=stats.runs - 1) for example, stats in found]
+    pairs = ((example, by_id.get(example.subject)) for example in examples)
+    return [example if stats is None else example._replace(run=stats.runs - 1) for example, stats in pairs]
 
 
 def resolve_labels(

@@ -63,10 +63,10 @@ class Predictor(NamedTuple):
 
     def duration(self, summary: Summary, planned: PlannedBuild) -> Interval | Unavailable:
         """Predict the build's duration, with a 90 % interval and Jenkins' estimate; Unavailable without a build."""
-        found = duration_features(summary.builds, planned)
-        if isinstance(found, Unavailable):
-            return found
-        estimate, raw = found
+        features = duration_features(summary.builds, planned)
+        if isinstance(features, Unavailable):
+            return features
+        estimate, raw = features
         row = schema().tasks["build-duration"].encode(raw)
         experts = self.correction.experts.get(planned.stream, START)
         margin_ = combine(experts, row, self._margin("build-duration", row, ()))
@@ -81,8 +81,8 @@ class Predictor(NamedTuple):
             return Unavailable("no build of this project is recorded yet")
         raw, private = failure_features(summary.builds, planned), private_build_features(planned)
         chance = self.chance("build-failure", schema().tasks["build-failure"].encode(raw), private)
-        told = self.explain("build-failure", raw, private, _recent_builds(summary, planned)).ending_at(chance)
-        return Risk(chance, told.contributions, told.base)
+        explanation = self.explain("build-failure", raw, private, _recent_builds(summary, planned)).ending_at(chance)
+        return Risk(chance, explanation.contributions, explanation.base)
 
     def flakiest(self, summary: Summary, most: int, at_least: float = WORTH_NAMING) -> tuple[TestRisk, ...]:
         """Return the `most` active tests likeliest to flake in their next 20 runs, of those that were seen to flip.
@@ -132,17 +132,17 @@ class Predictor(NamedTuple):
     def _verdict(self, run: TestRun, values: Raw, stats: TestStats, summary: Summary) -> FailureVerdict:
         row, private = schema().tasks["triage"].encode(values), private_test_features(run.test)
         chance = self.chance("triage", row, private, stats.runs)
-        told = self.explain("triage", values, private, _recent(stats)).ending_at(chance)
+        explanation = self.explain("triage", values, private, _recent(stats)).ending_at(chance)
         return FailureVerdict(
             test=run.test,
             flaky_probability=chance,
-            reasons=told.contributions,
+            reasons=explanation.contributions,
             verdict=classify_failure(chance),
             failure_type=run.failure_type,
             file=run.file,
             line=run.line,
             passed_on_rerun=run.outcome == Outcome.FLAKED,
-            base=told.base,
+            base=explanation.base,
             message=run.message,
             signature=run.signature,
             kind=_kind(stats, run, classify_failure(chance)),
@@ -160,16 +160,16 @@ class Predictor(NamedTuple):
     def _test_risk(self, stats: TestStats, values: Raw) -> TestRisk:
         row, private = schema().tasks["flaky"].encode(values), private_test_features(stats.test)
         chance = self.chance("flaky", row, private)
-        told = _within_bounds(self.explain("flaky", values, private, _recent(stats)), values, chance)
+        explanation = _within_bounds(self.explain("flaky", values, private, _recent(stats)), values, chance)
         return TestRisk(
             test=stats.test,
             probability=chance,
-            reasons=told.contributions,
+            reasons=explanation.contributions,
             runs=stats.runs,
             failures=stats.failures,
             flips=stats.flips,
             last_outcomes=stats.recent,
-            base=told.base,
+            base=explanation.base,
         )
 
     def _local(self, task: str) -> LocalWeights:
@@ -199,7 +199,7 @@ class Predictor(NamedTuple):
         """
         model, local = schema().tasks[task], self._local(task)
         weights, usual, base = self._summed(model, local), model.usual(), 0.0
-        found: list[FeatureContribution] = []
+        contributions: list[FeatureContribution] = []
         for part, start, end in model.spans():
             expected = sum(map(mul, weights[start:end], usual[start:end]))
             pairs = [(offset, weights[start + offset] * value) for offset, value in part.encode(raw[part.name])]
@@ -209,14 +209,16 @@ class Predictor(NamedTuple):
             base += expected
             if isinstance(part, BagOfWords):
                 words = tuple(part.index)
-                found += (FeatureContribution(f"{part.name}={words[offset]}", added) for offset, added in pairs)
-                found.append(FeatureContribution(part.name, -expected))
+                contributions += (FeatureContribution(f"{part.name}={words[offset]}", added) for offset, added in pairs)
+                contributions.append(FeatureContribution(part.name, -expected))
             else:
-                found.append(_contribution(part.name, raw[part.name], sum(added for _, added in pairs) - expected))
-        found += (FeatureContribution(name, local.private[name]) for name in private if name in local.private)
-        found.sort(key=lambda one: -abs(one.contribution))
-        found += (FeatureContribution(f"{name}={value}", 0.0) for name, value in facts.items())
-        return Explanation(base, tuple(found))
+                contributions.append(
+                    _contribution(part.name, raw[part.name], sum(added for _, added in pairs) - expected)
+                )
+        contributions += (FeatureContribution(name, local.private[name]) for name in private if name in local.private)
+        contributions.sort(key=lambda one: -abs(one.contribution))
+        contributions += (FeatureContribution(f"{name}={value}", 0.0) for name, value in facts.items())
+        return Explanation(base, tuple(contributions))
 
 
 class Explanation(NamedTuple):
@@ -239,21 +241,21 @@ def _log_odds(chance: float) -> float:
     return log(chance / (1.0 - chance))
 
 
-def _within_bounds(told: Explanation, values: Raw, chance: float) -> Explanation:
+def _within_bounds(explanation: Explanation, values: Raw, chance: float) -> Explanation:
     """Return the explanation of a flaky test as it counts: its evidence in full, and what corrects it within bounds.
 
     Of a test that was seen to flip nothing but its words corrects it.
     """
     evidence = float(values["evidence"]) * EVIDENCE_SCALE  # type: ignore[arg-type]
     usual = schema().tasks["flaky"].usual()[_first("flaky", "evidence")] * EVIDENCE_SCALE
-    others = [one for one in told.contributions if one.feature.partition("=")[0] not in ("evidence", "flipped")]
+    others = [one for one in explanation.contributions if one.feature.partition("=")[0] not in ("evidence", "flipped")]
     if values["flipped"]:
         others = [one for one in others if not one.contribution or one.feature.partition("=")[0] in ("name", "source")]
     total = fsum(one.contribution for one in others)
     share = min(1.0, abs((_log_odds(chance) - evidence) / total)) if total else 0.0
     scaled = (one._replace(contribution=one.contribution * share) for one in others)
-    found = (_contribution("flake-rate", round(sigmoid(evidence), 3), evidence - usual), *scaled)
-    return Explanation(0.0, tuple(sorted(found, key=_by_size))).ending_at(chance)
+    contributions = (_contribution("flake-rate", round(sigmoid(evidence), 3), evidence - usual), *scaled)
+    return Explanation(0.0, tuple(sorted(contributions, key=_by_size))).ending_at(chance)
 
 
 def _by_size(one: FeatureContribution) -> float:
@@ -262,8 +264,8 @@ def _by_size(one: FeatureContribution) -> float:
 
 def _contribution(name: str, value: object, added: float) -> FeatureContribution:
     """Return the contribution of a part, with its value in a few digits."""
-    told = "absent" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-    return FeatureContribution(f"{name}={told}", added)
+    text = "absent" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+    return FeatureContribution(f"{name}={text}", added)
 
 
 def _recent(stats: TestStats) -> Mapping[str, object]:
@@ -401,9 +403,9 @@ def classify_failure(chance: float) -> str:
 
 def _join_by_cause(risks: Sequence[TestRisk], tests: TestTable) -> list[TestRisk]:
     """Return the risks with one entry for tests that likely have one cause: the likeliest to flake of them."""
-    found = {risk.test: risk for risk in risks}
+    by_test = {risk.test: risk for risk in risks}
     groups = group_by_cause([tests[risk.test] for risk in risks])
-    return [found[first.test]._replace(also=tuple(one.test for one in others)) for first, *others in groups]
+    return [by_test[first.test]._replace(also=tuple(one.test for one in others)) for first, *others in groups]
 
 
 def _by_probability(risk: TestRisk) -> tuple[float, str]:

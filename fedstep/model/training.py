@@ -312,8 +312,10 @@ def outdated_examples(store: ProjectStore) -> tuple[str, ...]:
     They are lost when the state is saved: no model has their features any more.
     """
     count = count_outdated(store.read(BACKLOG))
-    told = f"{count} examples waiting to be sent are dropped: another version of fedstep made them, with other features"
-    return (told,) if count else ()
+    warning = (
+        f"{count} examples waiting to be sent are dropped: another version of fedstep made them, with other features"
+    )
+    return (warning,) if count else ()
 
 
 def save_state(store: ProjectStore, state: LearnedState) -> None:

@@ -69,15 +69,15 @@ def find_context(
     folder = os.path.abspath(folder)
     repository, part = repository_root(folder), normalize_part(part)
     root = repository or folder
-    place = history or DEFAULT_HISTORY
+    history_folder = history or DEFAULT_HISTORY
     if history == GIT_HISTORY:
-        place = f"{common_folder(root)}/fedstep" if repository else DEFAULT_HISTORY
+        history_folder = f"{common_folder(root)}/fedstep" if repository else DEFAULT_HISTORY
     if part:
         from fedstep.history.git_ref import folder_name
 
-        place = f"{place}/parts/{folder_name(part)}"
+        history_folder = f"{history_folder}/parts/{folder_name(part)}"
     ci = read_ci(with_tekton(environment), read_event(environment), sys.platform)
-    store = ProjectStore(_confined(root, os.path.join(root, os.path.expanduser(place))))
+    store = ProjectStore(_confined(root, os.path.join(root, os.path.expanduser(history_folder))))
     store.check_links()
     now = time.time() if now is None else now
     begun = _step_start(environment.get("FEDSTEP_STEP_STARTED_AT", ""), now)

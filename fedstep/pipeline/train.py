@@ -217,14 +217,14 @@ def find_slower(build: Build, tests: TestTable, expected: Interval | Unavailable
     if isinstance(duration, Unavailable) or isinstance(expected, Unavailable) or duration.seconds <= expected.high:
         return ()
     least = max(LEAST_OF_DELAY * (duration.seconds - expected.seconds), SHORTEST_DELAY)
-    found = []
+    slower = []
     for run in build.reports.tests:
         stats = tests.get(run.test)
         if run.seconds >= least:  # NaN is not
             usual = expected_test_seconds(stats) if stats else NO_TIME
             delay = run.seconds - (0.0 if isinstance(usual, Unavailable) else usual)
-            found += [(delay, SlowerTest(run.test, run.seconds, usual))] if delay >= least else []
-    return tuple(test for _, test in sorted(found, key=lambda one: -one[0])[:MOST_SLOWER])
+            slower += [(delay, SlowerTest(run.test, run.seconds, usual))] if delay >= least else []
+    return tuple(test for _, test in sorted(slower, key=lambda one: -one[0])[:MOST_SLOWER])
 
 
 def _really_left_out(summary: Summary, build: Build, noted: LeftOut) -> LeftOut | None:

@@ -129,10 +129,10 @@ def write_record(path: str, text: str) -> None:
 
 def _case(test: TestAttempts, folder: str, prefix: str) -> str:
     group, name = split_node(test.node_id, prefix)
-    place = {"file": os.path.normpath(os.path.join(folder, test.file)).replace(os.sep, "/"), "line": str(test.line)}
-    told = {"classname": group, "name": name, "time": f"{test.attempts[-1].seconds:.3f}"}
-    told |= place if test.line else {}
-    attributes = " ".join(f"{key}={_quoted(value)}" for key, value in told.items())
+    location = {"file": os.path.normpath(os.path.join(folder, test.file)).replace(os.sep, "/"), "line": str(test.line)}
+    case_attributes = {"classname": group, "name": name, "time": f"{test.attempts[-1].seconds:.3f}"}
+    case_attributes |= location if test.line else {}
+    attributes = " ".join(f"{key}={_quoted(value)}" for key, value in case_attributes.items())
     inside = "".join(_outcomes(test.attempts))
     return f"<testcase {attributes}>{inside}</testcase>\n" if inside else f"<testcase {attributes}/>\n"
 
@@ -162,4 +162,4 @@ def _outcomes(attempts: list[Attempt]) -> Iterator[str]:
 
 def _quoted(text: str) -> str:
     """Quote an attribute's value; characters that XML does not allow become escapes."""
-    return quoteattr(_NO_XML.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text))
+    return quoteattr(_NO_XML.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text))

@@ -40,10 +40,10 @@ class FlakyVerdicts(NamedTuple):
     problem: str = ""
 
 
-def judged_flaky(tests: Iterable[TestAttempts], folder: str, place: str, prefix: str = "") -> FlakyVerdicts:
+def judged_flaky(tests: Iterable[TestAttempts], folder: str, report_folder: str, prefix: str = "") -> FlakyVerdicts:
     """Return the failures that `fedstep triage` judges flaky with the model and history in this `folder`.
 
-    `place` is pytest's root as seen from the repository's. Failures that are muted, of a new test or of an incident are
+    `report_folder` is pytest's root as seen from the repository's. Failures that are muted, of a new test or of an incident are
     not among them.
     """
     seen = {test.node_id: "#".join(split_node(test.node_id, prefix)) for test in tests if test.failed}
@@ -51,11 +51,11 @@ def judged_flaky(tests: Iterable[TestAttempts], folder: str, place: str, prefix:
         with tempfile.TemporaryDirectory(prefix="fedstep-") as scratch:
             report = os.path.join(scratch, "session.xml")
             with open(report, "w", encoding="utf-8") as file:
-                file.write(record_of(tests, place, prefix))
-            told = _triage(report, folder)
-        if told["incident"]:
-            return FlakyVerdicts({}, f"an incident, nothing is run again: {told['incident_reason']}")
-        flaky = {item["test"]: item["flaky_probability"] for item in told["failures"] if may_run_again(item)}
+                file.write(record_of(tests, report_folder, prefix))
+            answer = _triage(report, folder)
+        if answer["incident"]:
+            return FlakyVerdicts({}, f"an incident, nothing is run again: {answer['incident_reason']}")
+        flaky = {item["test"]: item["flaky_probability"] for item in answer["failures"] if may_run_again(item)}
         return FlakyVerdicts({node_id: flaky[test] for node_id, test in seen.items() if test in flaky})
     except (OSError, subprocess.SubprocessError, ValueError, LookupError, TypeError) as error:
         return FlakyVerdicts({}, f"nothing was judged: {type(error).__name__}: {error}")
@@ -77,8 +77,8 @@ def _triage(report: str, folder: str) -> dict[str, Any]:
     if not ran.stdout.strip():
         lines = ran.stderr.decode("utf-8", "replace").strip().splitlines()
         raise ValueError(lines[-1][:200] if lines else f"exit code {ran.returncode}")
-    told: dict[str, Any] = json.loads(ran.stdout)
-    return told
+    answer: dict[str, Any] = json.loads(ran.stdout)
+    return answer
 
 
 MOST_RERUNS = 50  # tests; with more failures the session has another problem than flakes
@@ -163,12 +163,12 @@ class SessionPlugin:
             self.notes.append(verdicts.problem)
         chosen = dict(list(verdicts.flaky.items())[:MOST_RERUNS])
         failed = len(self.attempts.failures())
-        told = f"{len(verdicts.flaky)} of {count(failed, 'failure')} judged flaky"
-        self.notes.append(f"{told}, run again:" if chosen else told)
+        sentence = f"{len(verdicts.flaky)} of {count(failed, 'failure')} judged flaky"
+        self.notes.append(f"{sentence}, run again:" if chosen else sentence)
         for item in _items(session, chosen):
             self._one_again(session, item)
-            said = "failed again" if self.attempts.tests[item.nodeid].failed else "passed then"
-            self.notes.append(f"  {item.nodeid}: {percent(chosen[item.nodeid])} flaky, {said}")
+            ending = "failed again" if self.attempts.tests[item.nodeid].failed else "passed then"
+            self.notes.append(f"  {item.nodeid}: {percent(chosen[item.nodeid])} flaky, {ending}")
 
     def _one_again(self, session: pytest.Session, item: pytest.Item) -> None:
         """Run one more attempt; where it passes, the first one no longer fails the session."""
@@ -297,7 +297,7 @@ class ItemOrder:
         if self.wishes.select and kept:
             kept = _picked(kept, self._chosen(("select", *_select_options(self.wishes.select)), kept))
         if self.wishes.order and kept:
-            places = {name: place for place, name in enumerate(self._chosen(("order",), kept))}
+            places = {name: position for position, name in enumerate(self._chosen(("order",), kept))}
             kept.sort(key=lambda item: places.get(item.nodeid, len(places)))
         self.emptied = not kept
         remaining = set(map(id, kept))

@@ -33,21 +33,21 @@ def render_svg(spec: Spec, label: str) -> Markup:
 
 def draw_build_times(name: str, builds: Sequence[TimelineBuild], changes: Sequence[TimeChange], width: int) -> Markup:
     """Return the chart of a job: what its builds took, what was expected with its interval, and changes of time."""
-    shown = builds[-MOST_POINTS:]
-    unit, scale = _unit(build.seconds for build in shown)
-    rows = [_row(build, scale) for build in shown]
-    top = _axis_end(shown) / scale
-    first = shown[0].finished_at if shown else 0.0
+    newest = builds[-MOST_POINTS:]
+    unit, scale = _unit(build.seconds for build in newest)
+    rows = [_row(build, scale) for build in newest]
+    top = _axis_end(newest) / scale
+    first = newest[0].finished_at if newest else 0.0
     marks = [_mark(change, scale) for change in changes if change.since >= first]
-    spec = {**_base(width, rows), "layer": [*_layers(top, unit, _label_format(shown)), *_rules(marks)]}
-    return render_svg(spec, f"Build times of {visible(name, 80)}, the last {len(shown)} builds")
+    spec = {**_base(width, rows), "layer": [*_layers(top, unit, _label_format(newest)), *_rules(marks)]}
+    return render_svg(spec, f"Build times of {visible(name, 80)}, the last {len(newest)} builds")
 
 
 def builds_beyond_axis(builds: Sequence[TimelineBuild]) -> tuple[float, ...]:
     """Return the seconds of the builds that the chart of a job draws at its top, because they took longer."""
-    shown = builds[-MOST_POINTS:]
-    end = _axis_end(shown)
-    return tuple(build.seconds for build in shown if build.seconds > end)
+    newest = builds[-MOST_POINTS:]
+    end = _axis_end(newest)
+    return tuple(build.seconds for build in newest if build.seconds > end)
 
 
 def draw_calibration(bins: Sequence[tuple[float, float, int]], width: int) -> Markup:

@@ -47,8 +47,8 @@ def warning_annotations(warnings: Sequence[str], most: int = MOST_ANNOTATIONS) -
 
 def _failure(failure: FailureVerdict) -> str:
     title = f"{TITLES.get(failure.verdict, 'Failed')} ({percent(failure.flaky_probability)} flaky)"
-    told = f": {visible(' '.join(failure.message.split()), 300)}" if failure.message else ""
-    message = f"{visible(failure.test)}{told}{because(failure.reasons)}"
+    message_text = f": {visible(' '.join(failure.message.split()), 300)}" if failure.message else ""
+    message = f"{visible(failure.test)}{message_text}{because(failure.reasons)}"
     return _command("warning", failure.file, failure.line, title, message)
 
 

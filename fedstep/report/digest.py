@@ -41,7 +41,7 @@ def make_digest(insights: Insights, since: float) -> Digest:
         "Slower": _slower(insights, since),
         "As fast as before": _resolved(insights, since),
     }
-    sections = tuple((heading, tuple(items)) for heading, found in headings.items() if (items := list(found)))
+    sections = tuple((heading, tuple(items)) for heading, lines in headings.items() if (items := list(lines)))
     if not sections:
         return Digest(insights.project, since)
     lost = sum(one.minutes_a_week for one in insights.flaky)
@@ -58,8 +58,8 @@ def _new_flakes(insights: Insights, since: float) -> Iterator[DigestItem]:
             commit = short_commit(one.commits[1])
             begun = f"first on {format_day(one.since)} at {commit}" if commit else "new"
             link = insights.host.link(one.commits[1], one.commits[0])
-            told = "; ".join(filter(None, (begun, f"{describe_minutes(one.minutes_a_week)} a week", one.together)))
-            yield DigestItem(one.test, told, link)
+            details = "; ".join(filter(None, (begun, f"{describe_minutes(one.minutes_a_week)} a week", one.together)))
+            yield DigestItem(one.test, details, link)
 
 
 def _mended(insights: Insights, since: float) -> Iterator[DigestItem]:

@@ -170,8 +170,8 @@ def _failures(runs: Sequence[SeenRun]) -> Iterator[str]:
     for run in failed[:MOST_FAILURES]:
         when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(run.finished_at))
         metal = "incident" if run.incident else METALS.get(run.metal, "")
-        place = f"{visible(run.commit[:7], 7)} {visible(run.branch, 16)}".strip()
-        facts = f"{COUNTED[run.outcome]:<21}{metal:<10}{pad(place, 26)}"
+        commit = f"{visible(run.commit[:7], 7)} {visible(run.branch, 16)}".strip()
+        facts = f"{COUNTED[run.outcome]:<21}{metal:<10}{pad(commit, 26)}"
         yield f"  {when}  {facts}{visible(run.failure_type.rpartition('.')[2], WIDTH - 20 - columns(facts))}"
     if len(failed) > MOST_FAILURES:
         yield f"  and {len(failed) - MOST_FAILURES:,} more"
@@ -205,8 +205,8 @@ def _steps(explained: TestExplanation, total: float) -> Iterator[str]:
     if 0.0 < explained.probability < 1.0:
         bounded = log(explained.probability / (1.0 - explained.probability))
         if abs(bounded - scaled) >= SMALLEST:
-            told = f"its past counts in full, the rest within bounds: {percent(explained.probability)}"
-            yield f"  {bounded:>+7.2f}  {'':>16}  {told}"
+            sentence = f"its past counts in full, the rest within bounds: {percent(explained.probability)}"
+            yield f"  {bounded:>+7.2f}  {'':>16}  {sentence}"
 
 
 def _line(one: ExplainedFeature, private: bool) -> str:

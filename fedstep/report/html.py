@@ -65,12 +65,12 @@ def breakable_code(name: str) -> Markup:
     >>> breakable_code("a.B#readsAll")
     Markup('<code>a.<wbr>B#<wbr>reads<wbr>All</code>')
     """
-    shown = visible(name)
+    text = visible(name)
     breaks = (
         letter in "./#:_" or (letter.islower() and following.isupper())
-        for letter, following in zip_longest(shown, shown[1:], fillvalue="")
+        for letter, following in zip_longest(text, text[1:], fillvalue="")
     )
-    pieces = (escape(letter) + Markup("<wbr>") * is_break for letter, is_break in zip(shown, breaks, strict=True))
+    pieces = (escape(letter) + Markup("<wbr>") * is_break for letter, is_break in zip(text, breaks, strict=True))
     return Markup("<code>{}</code>").format(Markup("").join(pieces))
 
 
@@ -118,7 +118,7 @@ def build_times_chart(builds: Sequence[TimedBuild]) -> BuildTimesChart:
     """Return the chart; its time axis starts at zero, and the chart says where a build is longer than it shows."""
     top = _top(builds)
     ticks = [tick for tick in _ticks(top) if tick <= top]
-    points = [(_x(place, len(builds)), build) for place, build in enumerate(builds)]
+    points = [(_x(index, len(builds)), build) for index, build in enumerate(builds)]
     runs = [
         [(x, build.expected) for x, build in group if isinstance(build.expected, Interval)]
         for is_predicted, group in groupby(points, lambda point: isinstance(point[1].expected, Interval))
@@ -178,8 +178,8 @@ def _dots(points: Iterable[Point]) -> str:
     return "".join(f"M{x:.1f} {y:.1f}h0" for x, y in points)
 
 
-def _x(place: int, builds: int) -> float:
-    return EDGE + (CHART_WIDTH - 2 * EDGE) * (place / (builds - 1) if builds > 1 else 0.5)
+def _x(index: int, builds: int) -> float:
+    return EDGE + (CHART_WIDTH - 2 * EDGE) * (index / (builds - 1) if builds > 1 else 0.5)
 
 
 def _y(seconds: float, top: float) -> float:
@@ -271,12 +271,12 @@ def _chart(runs: Sequence[SeenRun]) -> BuildTimesChart | None:
     """Return the times of the runs that have one, None where none has."""
     builds = tuple(
         TimedBuild(
-            place,
+            index,
             run.seconds,
             Unavailable("of a test"),
             BuildOutcome.FAILED if run.outcome in COUNTED else BuildOutcome.PASSED,
         )
-        for place, run in enumerate(runs, 1)
+        for index, run in enumerate(runs, 1)
         if not isnan(run.seconds)
     )
     return build_times_chart(builds) if builds else None

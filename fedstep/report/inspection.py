@@ -169,8 +169,8 @@ def proof_words(proof: LeakProof) -> str:
     left_out = f"{proof.listed:,} words of the public list and {proof.short:,} short strings left out"
     if not proof.strings:
         return f"nothing is shown: no string was looked for ({left_out})"
-    found = f"{len(proof.leaks):,} found" if proof.leaks else "none occurs in the update's bytes"
-    return f"{looked}, {found} ({left_out})"
+    leak_count = f"{len(proof.leaks):,} found" if proof.leaks else "none occurs in the update's bytes"
+    return f"{looked}, {leak_count} ({left_out})"
 
 
 def _summary(seen: InspectedUpdate) -> Iterator[str]:
@@ -184,8 +184,8 @@ def _fields(title: str, fields: Iterable[InspectedField]) -> Iterator[str]:
     for one in fields:
         value = visible(one.value, WIDTH - NAMES) or "(empty)"
         line = f"  {pad(visible(one.name, NAMES - 3), NAMES - 2)}{value}"
-        told = f"tells {one.identifies}" if one.identifies else one.meaning
-        meaning = f"{told}; {one.fate}" if one.fate else told
+        explained = f"tells {one.identifies}" if one.identifies else one.meaning
+        meaning = f"{explained}; {one.fate}" if one.fate else explained
         if columns(line) < MEANINGS and MEANINGS + columns(meaning) <= WIDTH:
             yield pad(line, MEANINGS) + meaning
         else:
@@ -216,16 +216,16 @@ def _task(task: InspectedTask, all_of_it: bool) -> Iterator[str]:
 
 def _phrase(feature: str, subject: str, most: int) -> str:
     """Return the feature in words, or "" where it only has a name."""
-    found = next(iter(rank_causes((FeatureContribution(feature, 1.0),), subject)), ReasonPhrase("", "", 0.0))
-    return visible(f"{found.phrase} {found.word}".strip(), most) if found.phrase else ""
+    reason = next(iter(rank_causes((FeatureContribution(feature, 1.0),), subject)), ReasonPhrase("", "", 0.0))
+    return visible(f"{reason.phrase} {reason.word}".strip(), most) if reason.phrase else ""
 
 
 def _token(token: InspectedToken) -> Iterator[str]:
     if token.kind == "none":
         yield from ("", *labelled_lines("Token", f"none is configured: the request names no sender{token.note}"))
     elif token.kind == "static":
-        told = "a secret that says nothing beyond itself: whoever gave it out knows whose it is"
-        yield from ("", *labelled_lines("Token", f"{visible(token.shown, 10)} ({token.size} characters), {told}"))
+        meaning = "a secret that says nothing beyond itself: whoever gave it out knows whose it is"
+        yield from ("", *labelled_lines("Token", f"{visible(token.shown, 10)} ({token.size} characters), {meaning}"))
     else:
         names = [one.name for one in token.fields if one.identifies and one.value]
         title = f"Token: a JWT of {token.size:,} characters, decoded and not verified{token.note}"

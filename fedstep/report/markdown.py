@@ -195,11 +195,11 @@ def training_markdown(training: TrainReport, host: CodeHost = NO_CODE_HOST) -> s
     )
 
 
-def plan_markdown(told: str, shards: Sequence[tuple[str, str, float]]) -> str:
+def plan_markdown(sentence: str, shards: Sequence[tuple[str, str, float]]) -> str:
     """Return what a CI run will run: a sentence, and number, tests and predicted seconds of each machine."""
     rows = [(number, tests, span(seconds)) for number, tests, seconds in shards[:MOST_TESTS]]
     blocks = [table(("machine", "tests", "expected"), rows)] if len(shards) > 1 else []
-    return page("## fedstep: what to run", prose(told, MOST_OF_A_WARNING), *blocks, *more(len(shards) - MOST_TESTS))
+    return page("## fedstep: what to run", prose(sentence, MOST_OF_A_WARNING), *blocks, *more(len(shards) - MOST_TESTS))
 
 
 def failure_table(groups: Sequence[FailureGroup], most: int, host: CodeHost = NO_CODE_HOST) -> Iterator[str]:
@@ -209,11 +209,11 @@ def failure_table(groups: Sequence[FailureGroup], most: int, host: CodeHost = NO
             reasons = [
                 "<br>".join(map(_cause, wording.rank_failure_causes(group.first.reasons))) for group in groups[:most]
             ]
-            told = [
+            failure_rows = [
                 wording.AS_ABOVE if why and why == above else why
                 for above, why in zip(["", *reasons], reasons, strict=False)
             ]
-            rows = (_group(group, why, host) for group, why in zip(groups, told, strict=False))
+            rows = (_group(group, why, host) for group, why in zip(groups, failure_rows, strict=False))
             yield table(("verdict", "flaky", "test", "why"), rows)
         yield from more(len(groups) - most)
 
@@ -253,14 +253,16 @@ def _comparison(duration: Duration | Unavailable, expected: Interval | Unavailab
     if isinstance(duration, Unavailable) or isinstance(expected, Unavailable):
         yield f"The build's time was not compared: {prose(missing.reason) if missing else ''}"
         return
-    place = wording.compare_time(expected, duration.seconds)
-    place = f"**{place}**" if place in ("below", "above") else place
-    told = f"{place} what was {wording.TOO_VARIABLE}" if wording.is_too_variable(expected) else place
+    comparison = wording.compare_time(expected, duration.seconds)
+    comparison = f"**{comparison}**" if comparison in ("below", "above") else comparison
+    comparison_text = (
+        f"{comparison} what was {wording.TOO_VARIABLE}" if wording.is_too_variable(expected) else comparison
+    )
     cells = {
         "actual": span(duration.seconds),
         "expected": span(expected.seconds),
         "90 % interval": spread(expected.low, expected.high),
-        "": told,
+        "": comparison_text,
         "Jenkins estimate": wording.format_jenkins(expected),
     }
     shown = {name: cell for name, cell in cells.items() if cell}
@@ -273,8 +275,8 @@ def _comparison(duration: Duration | Unavailable, expected: Interval | Unavailab
 def _ruling(triage: TriageReport) -> Iterator[str]:
     """Yield whether the build passes, what was forgiven, and a cause that is no test."""
     if triage.ruling:
-        said = "; ".join(map(prose, triage.ruling.reasons)) or "no failure counts"
-        yield f"**The build {'passes' if triage.ruling.passed else 'fails'}**: {said}"
+        reasons = "; ".join(map(prose, triage.ruling.reasons)) or "no failure counts"
+        yield f"**The build {'passes' if triage.ruling.passed else 'fails'}**: {reasons}"
         rows = [(code(failure.test, MOST_OF_A_NAME), prose(why)) for failure, why in triage.ruling.forgiven]
         if rows:
             body = "\n\n".join((table(("test", "why"), rows[:MOST_OTHERS]), *more(len(rows) - MOST_OTHERS)))
@@ -291,9 +293,9 @@ def _incident(incident: bool, reason: str) -> Iterator[str]:
 
 
 def _not_run(not_run: NotRun) -> Iterator[str]:
-    told = wording.describe_not_run(not_run)
-    if told:
-        yield f"**Did not run**: {prose(told)}"
+    description = wording.describe_not_run(not_run)
+    if description:
+        yield f"**Did not run**: {prose(description)}"
 
 
 def _failures(report: TriageReport | TrainReport, host: CodeHost) -> Iterator[str]:
@@ -305,19 +307,19 @@ def _failures(report: TriageReport | TrainReport, host: CodeHost) -> Iterator[st
 def _group(group: FailureGroup, reasons: str, host: CodeHost) -> Sequence[str]:
     failure = group.first
     verdict = {"regression": "**regression**", "flaky": "flaky"}.get(failure.verdict, "unsure")
-    place = f"{failure.file}:{failure.line}" if failure.line else failure.file
+    location = f"{failure.file}:{failure.line}" if failure.line else failure.file
     facts = [code(failure.test, MOST_OF_A_NAME), *(code(line) for line in failure.message.splitlines())]
-    facts += [code(fact) for fact in (place, failure.last_touched) if fact]
+    facts += [code(fact) for fact in (location, failure.last_touched) if fact]
     others = [_named(other, failure.verdict) for other in group.failures[1:MOST_MEMBERS]]
     if others:
         rest = len(group.failures) - 1 - len(others)
         facts += [f"also {', '.join(others)}{f' and {rest:,} more' if rest else ''}"]
     since = failure.since
     begun = "" if isinstance(since, Unavailable) else host.link(since.commit, since.commit_before)
-    told = f"{wording.describe_group(group)}{link_to_changes(begun) if group.kind == 'failing' else ''}"
+    description = f"{wording.describe_group(group)}{link_to_changes(begun) if group.kind == 'failing' else ''}"
     if group.kind == "incident":
-        return ("incident", "", "<br>".join(facts), told)
-    why = "<br>".join(filter(None, (told, reasons)))
+        return ("incident", "", "<br>".join(facts), description)
+    why = "<br>".join(filter(None, (description, reasons)))
     return (verdict, percent(failure.flaky_probability), "<br>".join(facts), why)
 
 
@@ -341,8 +343,8 @@ def _selection(selection: SelectionReport | None) -> Iterator[str]:
     """Yield what a selection left out of this build, and what all of them saved and missed."""
     if selection:
         yield "### Tests that did not run"
-        told = (wording.describe_left_out(selection.left_out), *wording.describe_selections(selection.tally))
-        yield "\n".join(f"- {text}" for text in filter(None, told))
+        sentences = (wording.describe_left_out(selection.left_out), *wording.describe_selections(selection.tally))
+        yield "\n".join(f"- {text}" for text in filter(None, sentences))
 
 
 def _time_changes(changes: Sequence[TimeChange], host: CodeHost) -> Iterator[str]:
@@ -370,9 +372,9 @@ def _risks(risks: Sequence[TestRisk]) -> Iterator[str]:
 
 def _suspects(suspects: Sequence[TestRisk]) -> Iterator[str]:
     """Yield a folded table of the tests that are only suspected; one without a reason is left out."""
-    told = [(risk, why) for risk in suspects if (why := wording.rank_suspicions(risk))]
-    if told:
-        rows = [(percent(risk.probability), code(risk.test), "<br>".join(map(_cause, why))) for risk, why in told]
+    suspicions = [(risk, why) for risk in suspects if (why := wording.rank_suspicions(risk))]
+    if suspicions:
+        rows = [(percent(risk.probability), code(risk.test), "<br>".join(map(_cause, why))) for risk, why in suspicions]
         yield details(
             "Worth a look: never seen to flip, but like tests that do", table(("chance", "test", "why"), rows)
         )

@@ -214,12 +214,12 @@ def _candidates(insights: Insights) -> Iterator[FixFirst]:
             why = f"It is flaky since {format_day(flaky.since)} and {_describe_cost(flaky)}."
             how = f"fedstep explain {_argument(flaky.test)}"
             yield FixFirst(flaky.test, why, how, flaky.minutes_a_week, flaky.link, commits=flaky.commits)
-    for found in insights.open_changes():
-        change, is_test = found.change, found.change.kind == "test"
+    for open_change in insights.open_changes():
+        change, is_test = open_change.change, open_change.change.kind == "test"
         what = name_subject(change) if is_test else f"job {name_subject(change)}"
         why = f"It became slower on {format_day(change.since)}: {describe_change(change)}."
         commits = (change.commit_before, change.commit_after)
-        yield FixFirst(what, why, _show_commits(change), found.minutes_a_week, found.link, is_test, commits)
+        yield FixFirst(what, why, _show_commits(change), open_change.minutes_a_week, open_change.link, is_test, commits)
 
 
 def _argument(test: str) -> str:
@@ -297,7 +297,7 @@ def strip(flaky: FlakyCost) -> tuple[tuple[int, str, str], ...]:
     flips = {"g": "gold", "s": "silver"}
     revealed = flaky.revealed.ljust(len(flaky.outcomes), "-")
     pairs = enumerate(zip(flaky.outcomes, revealed, strict=False))
-    return tuple((place, STRIP_KINDS.get(letter, "skipped"), flips.get(flip, "")) for place, (letter, flip) in pairs)
+    return tuple((index, STRIP_KINDS.get(letter, "skipped"), flips.get(flip, "")) for index, (letter, flip) in pairs)
 
 
 def describe_minutes(minutes: float) -> str:

@@ -57,9 +57,9 @@ _Starts = tuple[list[list[str]], list[FailureVerdict]]
 
 def _pytest(failures: Sequence[FailureVerdict], exists: Exists) -> _Starts:
     """Node ids. One that starts with "-" or "@" would be an option or a file of options."""
-    found = [(failure, _node_id(failure, exists)) for failure in failures]
-    ids = (f"./{node}" if node[0] in "-@" else node for _, node in found if node)
-    return [_distinct(ids)], [failure for failure, node in found if not node]
+    node_ids = [(failure, _node_id(failure, exists)) for failure in failures]
+    ids = (f"./{node}" if node[0] in "-@" else node for _, node in node_ids if node)
+    return [_distinct(ids)], [failure for failure, node in node_ids if not node]
 
 
 def _node_id(failure: FailureVerdict, exists: Exists) -> str:
@@ -284,8 +284,8 @@ def _go(failures: Sequence[FailureVerdict], exists: Exists) -> _Starts:
     # A test fails with its subtests: where some of them are chosen, the whole of it is not.
     around = {key[:length] for key in names for length in range(2, len(key) + 1)}
     starts = []
-    for (package, *tests), found in names.items():
-        alone = [re.escape(name) for name in _distinct(found) if (package, *tests, name) not in around]
+    for (package, *tests), package_failures in names.items():
+        alone = [re.escape(name) for name in _distinct(package_failures) if (package, *tests, name) not in around]
         levels = [*(f"^{re.escape(test)}$" for test in tests), f"^({'|'.join(alone)})$"]
         starts += [[package, "-run", "/".join(levels)]] if alone else []
     return starts, left_out

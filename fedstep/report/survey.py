@@ -44,8 +44,8 @@ def survey_text(survey: ReportSurvey) -> str:
     lines = [_line(row, widths) for row in (HEADS, *rows)]
     if len(survey.files) > MOST_FILES:
         lines.insert(-1, f"... {count(len(survey.files) - MOST_FILES, 'more file')}, in --format json")
-    for title, told in _sections(survey.files):
-        lines += ["", f"{title}:", *(line for text in told for line in wrap(visible(text, 4 * WIDTH), 2))]
+    for title, texts in _sections(survey.files):
+        lines += ["", f"{title}:", *(line for text in texts for line in wrap(visible(text, 4 * WIDTH), 2))]
     return join_lines(lines)
 
 
@@ -53,8 +53,8 @@ def survey_markdown(survey: ReportSurvey) -> str:
     """Return the survey for a step summary."""
     rows = [(code(row[0]), *row[1:]) for row in _rows(survey.files[:MOST_FILES])]
     parts = [table(HEADS, [*rows, _total(survey)]), *more(len(survey.files) - MOST_FILES)]
-    for title, told in _sections(survey.files):
-        parts += [f"### {title}", table(("",), [(code(text),) for text in told])]
+    for title, texts in _sections(survey.files):
+        parts += [f"### {title}", table(("",), [(code(text),) for text in texts])]
     return markdown_page("## fedstep: test reports", *parts)
 
 
@@ -98,26 +98,26 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
 
 def _sections(files: Sequence[FileReading]) -> Iterator[tuple[str, list[str]]]:
     split = [_split(file) for file in files]
-    for title, told in (
+    for title, texts in (
         ("Jenkins counts otherwise", [line for file in files for line in _jenkins(file)]),
         ("Repaired", [f"{drop.source}: {drop.reason}" for repaired, _ in split for drop in repaired]),
         ("Refused", [f"{drop.source}: {drop.reason}" for _, refused in split for drop in refused]),
     ):
-        if told:
-            rest = len(told) - MOST_LINES
-            yield title, told[:MOST_LINES] + ([f"... {rest:,} more, in --format json"] if rest > 0 else [])
+        if texts:
+            rest = len(texts) - MOST_LINES
+            yield title, texts[:MOST_LINES] + ([f"... {rest:,} more, in --format json"] if rest > 0 else [])
 
 
 def _jenkins(file: FileReading) -> Iterator[str]:
     """Yield what Jenkins shows for the file and why, where it differs. Jenkins counts flaky tests as passed."""
-    theirs, ours = file.jenkins, _counts(file.tests)
-    if isinstance(theirs, Unavailable) or tuple(theirs) == (ours.tests, ours.failed, ours.skipped):
+    theirs, own_counts = file.jenkins, _counts(file.tests)
+    if isinstance(theirs, Unavailable) or tuple(theirs) == (own_counts.tests, own_counts.failed, own_counts.skipped):
         return
     if theirs is UNREADABLE:
         why = "it cannot parse the file, and makes a failed test of that"
-    elif theirs.tests == file.cases > ours.tests:
+    elif theirs.tests == file.cases > own_counts.tests:
         why = f"it counts each of {file.cases:,} cases, also several of one test"
-    elif theirs.tests < ours.tests:
+    elif theirs.tests < own_counts.tests:
         why = "it drops a suite that repeats the name and time of another"
     else:
         why = "it knows fewer marks of a test that failed or was skipped"

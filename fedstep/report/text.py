@@ -132,8 +132,8 @@ def training_text(training: TrainReport) -> str:
 
 def _not_run(not_run: NotRun) -> Iterator[str]:
     """Yield which known tests are missing, though nothing was said to leave them out."""
-    told = wording.describe_not_run(not_run)
-    yield from labelled_lines("Did not run", told) if told else ()
+    description = wording.describe_not_run(not_run)
+    yield from labelled_lines("Did not run", description) if description else ()
 
 
 def _selection(training: TrainReport) -> Iterator[str]:
@@ -175,8 +175,8 @@ def _risk(risk: Risk | Unavailable) -> str:
 
 def _failure_count(report: TriageReport | TrainReport) -> str:
     failures, muted = report.failures, len(report.muted)
-    told = wording.count_failures(failures, incident=report.incident)
-    counts = ", ".join(filter(None, (told, f"{muted:,} muted" if muted else "")))
+    failure_count = wording.count_failures(failures, incident=report.incident)
+    counts = ", ".join(filter(None, (failure_count, f"{muted:,} muted" if muted else "")))
     if report.incident and failures:
         return counts
     return f"{len(failures) + muted:,} failed: {counts}" if counts else wording.name_no_failure(report.reading)
@@ -199,8 +199,8 @@ def _verdict(triage: TriageReport) -> str:
 def _ruling(ruling: BuildVerdict | None) -> Iterator[str]:
     """Yield whether the build passes, and what was forgiven: never silently."""
     if ruling:
-        said = "; ".join(map(visible, ruling.reasons)) or "no failure counts"
-        yield from labelled_lines("Build", f"{'passes' if ruling.passed else 'fails'}: {said}")
+        reasons = "; ".join(map(visible, ruling.reasons)) or "no failure counts"
+        yield from labelled_lines("Build", f"{'passes' if ruling.passed else 'fails'}: {reasons}")
         for failure, why in ruling.forgiven[:MOST_FAILURES]:
             yield from labelled_lines("Forgiven", f"{visible(failure.test, 1000)}: {visible(why)}")
         yield from _more(len(ruling.forgiven) - MOST_FAILURES)
@@ -218,10 +218,10 @@ def _actual(duration: Duration | Unavailable, expected: Interval | Unavailable) 
         return f"time not known: {visible(duration.reason)}"
     if isinstance(expected, Unavailable):
         return f"{wording.format_time(*duration)}, not predicted: {visible(expected.reason)}"
-    told = f", which was {wording.TOO_VARIABLE}" if wording.is_too_variable(expected) else ""
+    addition = f", which was {wording.TOO_VARIABLE}" if wording.is_too_variable(expected) else ""
     interval = spread(expected.low, expected.high)
-    place = wording.compare_time(expected, duration.seconds)
-    return f"{wording.format_time(*duration)}, {place} the expected {interval}{told}{_jenkins(expected)}"
+    comparison = wording.compare_time(expected, duration.seconds)
+    return f"{wording.format_time(*duration)}, {comparison} the expected {interval}{addition}{_jenkins(expected)}"
 
 
 def _exchange(training: TrainReport) -> str:
@@ -247,9 +247,9 @@ def _suspects(suspects: Sequence[TestRisk]) -> Iterator[str]:
     suspicions = [(risk, _told(causes)) for risk in suspects if (causes := wording.rank_suspicions(risk))]
     if suspicions:
         yield from ("", "Worth a look: never seen to flip, but like tests that do")
-    for risk, told in suspicions:
+    for risk, reasons in suspicions:
         yield f"  {percent(risk.probability):>5}  {visible(risk.test, WIDTH - 9)}"
-        yield from wrap(told, 9)
+        yield from wrap(reasons, 9)
 
 
 def _failures(groups: Sequence[FailureGroup]) -> Iterator[str]:
@@ -265,9 +265,9 @@ def _failures(groups: Sequence[FailureGroup]) -> Iterator[str]:
             yield from wrap(visible(line, 300), 20)
         yield from wrap("; ".join(filter(None, (wording.describe_group(group), _place(failure)))), 20)
         yield from wrap(visible(failure.last_touched and f"file last changed by {failure.last_touched}", 120), 20)
-        told = _told(wording.rank_failure_causes(failure.reasons)) if is_judged else ""
-        yield from wrap(wording.AS_ABOVE if told and told == above else told, 20)
-        above = told
+        causes = _told(wording.rank_failure_causes(failure.reasons)) if is_judged else ""
+        yield from wrap(wording.AS_ABOVE if causes and causes == above else causes, 20)
+        above = causes
         for other in group.failures[1:MOST_MEMBERS]:
             verdict = "" if other.verdict == failure.verdict else f"{visible(other.verdict, 10)} "
             yield from _named(f"{'':20}also {verdict}", other.test)

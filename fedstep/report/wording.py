@@ -431,11 +431,11 @@ def rank_causes(reasons: Iterable[FeatureContribution], subject: str = "test") -
     for name in ranked:
         if (is_new and name in _PAST) or (name == "branch" and facts.get("recent-branch") == "unknown"):
             continue
-        told = _tell(name, concepts[name], sums[name], facts, subject)
+        phrase = _tell(name, concepts[name], sums[name], facts, subject)
         is_fact = name == "builds" and sums[name] < 0 and _share_broken(facts) >= MANY_BROKEN
-        is_fact = is_fact and told is not None and told[0].endswith(" builds failed")
-        if told and told[0] not in (cause.phrase for cause in causes):
-            causes.append(ReasonPhrase(*told, 0.0 if is_fact else sums[name]))
+        is_fact = is_fact and phrase is not None and phrase[0].endswith(" builds failed")
+        if phrase and phrase[0] not in (cause.phrase for cause in causes):
+            causes.append(ReasonPhrase(*phrase, 0.0 if is_fact else sums[name]))
     if any(cause.phrase.startswith(NEVER_FAILED) for cause in causes[:MOST_CAUSES]):  # then it did not flip, either
         causes = [cause for cause in causes if not cause.phrase.startswith(NEVER_FLIPPED)]
     if facts.get("recent-builds") and _whole(facts.get("recent-broken")) in (0, _whole(facts["recent-builds"])):
@@ -810,10 +810,10 @@ def describe_not_run(not_run: NotRun) -> str:
     more = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
     named = f"{', '.join(visible(name, 200) for name in names[:MOST_NAMED])}{more}"
     if not_run.places:
-        told = f"{len(not_run.tests):,} of {count(not_run.known, 'known test')}"
+        not_run_count = f"{len(not_run.tests):,} of {count(not_run.known, 'known test')}"
         others = len(not_run.tests) - not_run.unloaded
         rest = f", and {others:,} more" if others else ""
-        return f"{told}: {not_run.unloaded:,} of {named}, which could not be loaded{rest}"
+        return f"{not_run_count}: {not_run.unloaded:,} of {named}, which could not be loaded{rest}"
     return f"{count(len(not_run.tests), 'test')} that ran in the build before: {named}"
 
 
@@ -824,8 +824,8 @@ def describe_slow_test(slow: SlowerTest) -> str:
     'a#x took 12 s, usually 0.5 s'
     """
     usual = slow.usual_seconds
-    told = "its first known run" if isinstance(usual, Unavailable) else f"usually {span(usual)}"
-    return f"{visible(slow.test, 1000)} took {span(slow.seconds)}, {told}"
+    usually = "its first known run" if isinstance(usual, Unavailable) else f"usually {span(usual)}"
+    return f"{visible(slow.test, 1000)} took {span(slow.seconds)}, {usually}"
 
 
 def format_learning(examples: ExampleCounts, exchange: Exchange | Unavailable) -> str:
@@ -920,8 +920,8 @@ def name_cell(cell: str) -> str:
         values = json.loads(cell).values()
     except (ValueError, RecursionError):
         return cell
-    shown = [str(value) for value in values if isinstance(value, str | int | float)]
-    return f"({', '.join(shown)})" if shown else cell
+    texts = [str(value) for value in values if isinstance(value, str | int | float)]
+    return f"({', '.join(texts)})" if texts else cell
 
 
 def describe_selections(tally: SelectionTally) -> tuple[str, ...]:
@@ -932,19 +932,19 @@ def describe_selections(tally: SelectionTally) -> tuple[str, ...]:
     >>> print(*describe_selections(SelectionTally(shadow_builds=1, shadow_seconds=9.0)))
     1 build in shadow mode would have saved 9 s; none of them was red
     """
-    told = []
+    sentences = []
     if tally.builds:
         saved = f"{count(tally.builds, 'build')} ran a part of the tests and saved {span(tally.saved_seconds)}"
         rate = f" (escape rate {percent(tally.escape_rate)})" if isfinite(tally.escape_rate) else ""
-        told.append(f"{saved}; {tally.caught} of them showed a failure, {tally.escaped} was seen only later{rate}")
+        sentences.append(f"{saved}; {tally.caught} of them showed a failure, {tally.escaped} was seen only later{rate}")
     if tally.shadow_builds:
         saved = f"{count(tally.shadow_builds, 'build')} in shadow mode would have saved {span(tally.shadow_seconds)}"
         green = "none of them was red"
         if tally.shadow_red:
             rate = f"(false green rate {percent(tally.false_green_rate)})"
             green = f"{tally.shadow_green} of {tally.shadow_red} red ones would have looked green {rate}"
-        told.append(f"{saved}; {green}")
-    return tuple(told)
+        sentences.append(f"{saved}; {green}")
+    return tuple(sentences)
 
 
 def describe_left_out(left_out: LeftOut | None) -> str:

@@ -198,7 +198,7 @@ def trials_chart(label: str, points: Sequence[TrialPoint], margin: float, top: f
     """Draw the trials of one task over versions, and below the margin spent; the axis is from -`top` to `top`."""
     first, last = min(point.version for point in points), max(point.version for point in points)
     places = [_place(point.version, first, last) for point in points]
-    marks = Markup("").join(_mark(point, place, top) for point, place in zip(points, places, strict=True))
+    marks = Markup("").join(_mark(point, x, top) for point, x in zip(points, places, strict=True))
     return Markup(
         '<div class="plot"><svg class="trials" height="{}" role="img" aria-label="{}">{}{}{}{}</svg></div>'
     ).format(f"{BASE + 18:g}", label, _grid(margin, top), marks, _spent(points, places, margin), _axis(first, last))
@@ -222,21 +222,19 @@ def _grid(margin: float, top: float) -> Markup:
     )
 
 
-def _mark(point: TrialPoint, place: float, top: float) -> Markup:
+def _mark(point: TrialPoint, x: float, top: float) -> Markup:
     if point.outcome == "rollback":
         line = Markup('<line class="rollback" x1="{x}%" x2="{x}%" y1="{}" y2="{}"/>').format(
-            f"{ABOVE:g}", f"{ABOVE + TALL:g}", x=place
+            f"{ABOVE:g}", f"{ABOVE + TALL:g}", x=x
         )
         label, y = f"version {point.version}: rollback", ABOVE + TALL - 8
     else:
         ends = f"{_y(point.high, top):.1f}", f"{_y(point.low, top):.1f}"
-        line = Markup('<line class="bounds {}" x1="{x}%" x2="{x}%" y1="{}" y2="{}"/>').format(
-            point.outcome, *ends, x=place
-        )
+        line = Markup('<line class="bounds {}" x1="{x}%" x2="{x}%" y1="{}" y2="{}"/>').format(point.outcome, *ends, x=x)
         label = f"version {point.version} {point.outcome}: {point.mean:+.3f}, {point.low:+.3f} to {point.high:+.3f}"
         y = _y(point.mean, top)
     return line + Markup('<svg x="{}%" y="{}"><path class="mark {}" d="{}"/><title>{}</title></svg>').format(
-        place, f"{y:.1f}", point.outcome, SHAPES.get(point.outcome, SHAPES["undecided"]), label
+        x, f"{y:.1f}", point.outcome, SHAPES.get(point.outcome, SHAPES["undecided"]), label
     )
 
 
@@ -245,9 +243,9 @@ def _spent(points: Sequence[TrialPoint], places: Sequence[float], margin: float)
     ends = (*places[1:], 100.0)
     steps = Markup("").join(
         Markup('<rect class="spent" x="{}%" y="{}" width="{}%" height="{}"/>').format(
-            place, f"{BASE - tall:.1f}", f"{max(0.0, end - place):.2f}", f"{tall:.1f}"
+            x, f"{BASE - tall:.1f}", f"{max(0.0, end - x):.2f}", f"{tall:.1f}"
         )
-        for point, place, end in zip(points, places, ends, strict=True)
+        for point, x, end in zip(points, places, ends, strict=True)
         if (tall := STRIP * min(1.0, point.spent / margin if margin else 0.0)) > 0
     )
     frame = Markup(

@@ -195,15 +195,15 @@ class BoundedProtocol(HttpToolsProtocol):
         """
         if not self._address:
             return
-        ours = connections.setdefault(self._address, {})
-        ours[self] = None
-        if len(ours) > most:
-            next(iter(self.waiting.get(self._address) or ours))._close()
+        own_connections = connections.setdefault(self._address, {})
+        own_connections[self] = None
+        if len(own_connections) > most:
+            next(iter(self.waiting.get(self._address) or own_connections))._close()
 
     def _leave(self, connections: dict[str, dict["BoundedProtocol", None]]) -> None:
-        ours = connections.get(self._address, {})
-        ours.pop(self, None)
-        if not ours:
+        own_connections = connections.get(self._address, {})
+        own_connections.pop(self, None)
+        if not own_connections:
             connections.pop(self._address, None)
 
     def _forget(self) -> None:

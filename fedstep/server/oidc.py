@@ -120,8 +120,8 @@ def fetchable(url: str) -> bool:
 def _issuer(text: str) -> Issuer:
     if text in KNOWN:
         return KNOWN[text]
-    place, *settings = text.split(",")
-    name, _, url = place.partition("=")
+    issuer_url, *settings = text.split(",")
+    name, _, url = issuer_url.partition("=")
     pairs = dict(pair.partition("=")[::2] for pair in settings)
     if not re.fullmatch("[a-z][a-z0-9-]{0,19}", name) or not fetchable(url) or urlsplit(url).query:
         raise UsageError(f"--oidc {text[:80]!r} is no issuer", FORM)
@@ -246,12 +246,12 @@ class IssuerKeys:
     def _read(self) -> Mapping[tuple[str, str], PyJWK]:
         """Fetch the discovery document, then the keys (OpenID Connect Discovery 1.0, section 4)."""
         about = _object(self._fetch(f"{self._url.rstrip('/')}/.well-known/openid-configuration"))
-        place = about.get("jwks_uri")
+        keys_url = about.get("jwks_uri")
         if about.get("issuer") != self._url:
             raise WireError("its discovery document is another issuer's")
-        if not isinstance(place, str) or not fetchable(place):
+        if not isinstance(keys_url, str) or not fetchable(keys_url):
             raise WireError("its discovery document names no place for keys that is HTTPS")
-        return read_keys(self._fetch(place))
+        return read_keys(self._fetch(keys_url))
 
 
 def read_keys(document: bytes) -> Mapping[tuple[str, str], PyJWK]:

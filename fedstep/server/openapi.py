@@ -149,8 +149,8 @@ def _json(name: str) -> Json:
     return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
 
 
-def _parameter(name: str, place: str, schema: Json, description: str, required: bool = False) -> Json:
-    return {"name": name, "in": place, "required": required, "description": description, "schema": schema}
+def _parameter(name: str, location: str, schema: Json, description: str, required: bool = False) -> Json:
+    return {"name": name, "in": location, "required": required, "description": description, "schema": schema}
 
 
 def _refusals(*statuses: int) -> Json:

@@ -111,8 +111,8 @@ def weighted_median(values: NDArray[np.floating], weights: Floats) -> NDArray[np
     """Return the median of the values, of each column where there are columns; of two in the middle the lower one."""
     order = np.argsort(values, axis=0)
     middle = (weights[order].cumsum(axis=0) >= weights.sum() / 2).argmax(axis=0)
-    found: NDArray[np.floating] = np.take_along_axis(values, order, axis=0)[middle, *map(np.arange, values.shape[1:])]
-    return found
+    medians: NDArray[np.floating] = np.take_along_axis(values, order, axis=0)[middle, *map(np.arange, values.shape[1:])]
+    return medians
 
 
 UNKNOWN = Usual()

@@ -140,13 +140,13 @@ class DeltaBatch(NamedTuple):
     def above(self, limit: float) -> tuple[Indices, Indices, Floats]:
         """Return row, column and scaled value of each coordinate whose absolute value is above `limit`."""
         selected = np.flatnonzero(self.peaks > limit)
-        found = [(np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0))]
+        exceeding = [(np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0))]
         for block_rows, block in _blocks([self.rows[row] for row in selected.tolist()]):
             rows = selected[block_rows]
             limits = (limit / self.scales[rows]).astype(np.float32)
             indices, columns = np.divmod(np.flatnonzero(np.abs(block) > limits[:, np.newaxis]), self.size)
-            found.append((rows[indices], columns, block[indices, columns] * self.scales[rows[indices]]))
-        rows, columns, values = map(np.concatenate, zip(*found, strict=True))
+            exceeding.append((rows[indices], columns, block[indices, columns] * self.scales[rows[indices]]))
+        rows, columns, values = map(np.concatenate, zip(*exceeding, strict=True))
         return rows, columns, values
 
     def columns(self, columns: Indices) -> Floats:

@@ -216,8 +216,8 @@ class LeaderStore(ShareStore):
         for task, release in scores.items():
             if release.count:
                 row = {"round": number, "task": task, "schema": self._schema, "trial": trials[task]}
-                told = {"evaluations": release.count, "total": release.total}
-                connection.execute(insert(releases), row | told)
+                figures = {"evaluations": release.count, "total": release.total}
+                connection.execute(insert(releases), row | figures)
 
     def _end(self, connection: Connection, made: AggregationResult) -> None:
         ledger = TrialRepository(connection, self._schema)

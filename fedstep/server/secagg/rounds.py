@@ -90,9 +90,9 @@ def pack_proposal(proposal: Proposal) -> bytes:
 def unpack_proposal(body: bytes) -> Proposal:
     """Parse a proposal. Raise WireError."""
     try:
-        found = json.loads(body)
-        parts = tuple(RoundPart(task_of(p), p["trial"], p["pairs"]) for p in found["parts"])
-        proposal = Proposal(found["round"], found["schema"], parts)
+        fields = json.loads(body)
+        parts = tuple(RoundPart(task_of(p), p["trial"], p["pairs"]) for p in fields["parts"])
+        proposal = Proposal(fields["round"], fields["schema"], parts)
         _check(proposal)
     except MALFORMED as error:
         raise WireError("the proposal cannot be read", REMEDY) from error
@@ -117,9 +117,9 @@ def unpack_reply(body: bytes, proposal: Proposal, sizes: Mapping[str, int]) -> R
     """Parse the reply to a proposal; `sizes` has the number of coordinates of each task. Raise WireError."""
     asked = {part.task: part for part in proposal.parts}
     try:
-        found = json.loads(body)
-        parts = tuple(_parse_mask_sum(entry, asked, sizes) for entry in found["parts"])
-        if found["round"] != proposal.number or len({part.task for part in parts}) < len(parts):
+        fields = json.loads(body)
+        parts = tuple(_parse_mask_sum(entry, asked, sizes) for entry in fields["parts"])
+        if fields["round"] != proposal.number or len({part.task for part in parts}) < len(parts):
             raise ValueError("another round, or a task twice")
     except MALFORMED as error:
         raise WireError("the helper's answer is none to this proposal", REMEDY) from error

@@ -158,10 +158,10 @@ class ShareStore:
         old = shares.c.received < before
         with self._engine.begin() as connection:
             waits = update(shares).where(old, shares.c.round.is_(None))
-            gone = connection.execute(waits.values(round=0, body=None)).rowcount
+            deleted = connection.execute(waits.values(round=0, body=None)).rowcount
             connection.execute(update(shares).where(old, shares.c.project != "").values(project="", owner=""))
         truncate_wal(self._engine)
-        return gone
+        return deleted
 
     def forget(self, project: str, owner: str) -> int:
         """Delete the shares of an owner's project; return how many waited. The ids stay: a repeat must not count."""

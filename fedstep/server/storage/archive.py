@@ -116,16 +116,16 @@ def _read(connection: Connection, file: gzip.GzipFile) -> int:
         raise UsageError("the file has other tables than this version of fedstep", REMEDY)
     if any(connection.scalar(select(func.count()).select_from(table)) for table in (versions, tokens)):
         raise UsageError("the store is not empty", "Import into a new one.")
-    rows, count, told = _rows(file, columns), 0, -1
+    rows, count, total = _rows(file, columns), 0, -1
     while batch := list(islice(rows, BATCH)):
         for name, values in batch:
             if name == "":
-                told = values["rows"]
+                total = values["rows"]
             else:
                 _insert(connection, known[name], values)
                 count += 1
-    if told != count:
-        raise UsageError(f"the file has {count} rows of {max(0, told)}", "It was cut off; export again.")
+    if total != count:
+        raise UsageError(f"the file has {count} rows of {max(0, total)}", "It was cut off; export again.")
     return count
 
 
@@ -140,20 +140,20 @@ def _columns(header: object) -> Columns:
 
     Tables that were added after the format may be missing.
     """
-    found = _tables_of(header)
+    tables = _tables_of(header)
     columns = {name: list(table.columns) for name, table in _tables().items()}
-    if bodies.name not in found:
+    if bodies.name not in tables:
         columns[updates.name].append(bodies.c.body)
-    expected = {name: [column.name for column in ours] for name, ours in columns.items()}
-    return columns if expected == {name: expected[name] for name in LATER} | found else {}
+    expected = {name: [column.name for column in table_columns] for name, table_columns in columns.items()}
+    return columns if expected == {name: expected[name] for name in LATER} | tables else {}
 
 
 def _tables_of(header: object) -> dict[str, list[str]]:
     """Return the columns of each table in the file by their current names; empty for an invalid header."""
-    found = header.get("tables") if isinstance(header, dict) and header.get("format") == FORMAT else None
-    if not isinstance(found, dict) or not all(isinstance(columns, list) for columns in found.values()):
+    tables = header.get("tables") if isinstance(header, dict) and header.get("format") == FORMAT else None
+    if not isinstance(tables, dict) or not all(isinstance(columns, list) for columns in tables.values()):
         return {}
-    named = {RENAMED_TABLES.get(name, name): columns for name, columns in found.items()}
+    named = {RENAMED_TABLES.get(name, name): columns for name, columns in tables.items()}
     return {
         name: [RENAMED_COLUMNS.get(name, {}).get(str(column), str(column)) for column in columns]
         for name, columns in named.items()
@@ -162,16 +162,16 @@ def _tables_of(header: object) -> dict[str, list[str]]:
 
 def _rows(file: gzip.GzipFile, columns: Columns) -> Iterator[tuple[str, Row]]:
     """Yield each row with the name of its table, and last the number of rows under the name ""."""
-    while (found := _line(file)) is not None:
-        if isinstance(found, dict):
-            yield "", {"rows": found.get("rows")}
+    while (line := _line(file)) is not None:
+        if isinstance(line, dict):
+            yield "", {"rows": line.get("rows")}
             if file.read(1):  # reading to the end verifies the checksum of gzip
                 raise ValueError("something follows the last row")
             return
-        table = RENAMED_TABLES.get(str(found[0]), str(found[0])) if isinstance(found, list) and found else ""
-        if not isinstance(found, list) or table not in columns:
+        table = RENAMED_TABLES.get(str(line[0]), str(line[0])) if isinstance(line, list) and line else ""
+        if not isinstance(line, list) or table not in columns:
             raise ValueError("a row of no table")
-        yield table, {c.name: _stored(c.type, v) for c, v in zip(columns[table], found[1:], strict=True)}
+        yield table, {c.name: _stored(c.type, v) for c, v in zip(columns[table], line[1:], strict=True)}
 
 
 def _line(file: gzip.GzipFile) -> object:

@@ -263,8 +263,8 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str
 
 
 @lru_cache(maxsize=256)
-def _statement(table: Table, names: tuple[str, ...], rows: int, place: str) -> str:
-    values = f"({', '.join([place] * len(names))})"
+def _statement(table: Table, names: tuple[str, ...], rows: int, placeholder: str) -> str:
+    values = f"({', '.join([placeholder] * len(names))})"
     return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES {', '.join([values] * rows)}"
 
 
@@ -278,15 +278,15 @@ def check_store_file(engine: Engine, store: str, seconds: float = CHECK_SECONDS)
     over = Event()
     try:
         with read_only(engine).begin() as connection, _interrupted(connection, seconds, over):
-            found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+            answer = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
     except SQLAlchemyError as error:
         if over.is_set():
             log.warning("the store is so large that only a part of it was checked, within %g s", seconds)
             return
         raise store_error(store, error) from error
-    if found != "ok":
+    if answer != "ok":
         remedy = "Restore a backup with `fedstep server import`, or start with another --store."
-        raise UsageError(f"the store {_shown(_url(store))} is damaged ({str(found).splitlines()[0][:100]})", remedy)
+        raise UsageError(f"the store {_shown(_url(store))} is damaged ({str(answer).splitlines()[0][:100]})", remedy)
 
 
 @contextmanager
@@ -378,14 +378,14 @@ def _others_at_file(path: str) -> list[tuple[str, str]]:
     """Return those that can write the folder of an SQLite file, or read the file."""
     if not hasattr(os, "geteuid"):
         return []
-    path, found = os.path.realpath(path), []
+    path, processes = os.path.realpath(path), []
     for name, rights in (path, 0o077), (os.path.dirname(path), 0o002):
         about = os.stat(name)
         if about.st_uid not in (0, os.geteuid()):
-            found.append((name, f"the user {about.st_uid}"))
+            processes.append((name, f"the user {about.st_uid}"))
         elif about.st_mode & rights:
-            found.append((name, "other users of this machine"))
-    return found
+            processes.append((name, "other users of this machine"))
+    return processes
 
 
 def open_engine(store: str) -> Engine:

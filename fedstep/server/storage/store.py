@@ -190,8 +190,10 @@ class Store:
             self._mode.check_store(session.connection)
             session.versions.save_names(names)
             if others := session.buffer.count_others():
-                told = "%d updates of another feature schema wait: they are not aggregated, and deleted after %d days"
-                log.warning(told, others, MAX_KEPT_DAYS)
+                message = (
+                    "%d updates of another feature schema wait: they are not aggregated, and deleted after %d days"
+                )
+                log.warning(message, others, MAX_KEPT_DAYS)
             latest, first = session.versions.latest(), session.versions.next_version()
             if latest:
                 self._prune_updates(session, latest, now)

@@ -97,7 +97,7 @@ def named(history: History, predictor: Predictor) -> TestRisk | None:
 
 LETTERS = st.text("pppppfk", max_size=30)
 SEEDS = st.integers(0, 1000)
-COMMON = settings(max_examples=min(60, settings.default.max_examples), deadline=None)
+COMMON = settings(max_examples=min(60, settings().max_examples), deadline=None)
 
 
 class TestMonotone:

@@ -189,8 +189,14 @@ def _describe_aim(name: str, count: int) -> str:
 
 
 def main(show: Callable[[str], None] = print, *, verbose: bool = False) -> int:
+    """Count the modules and print the counts. Return 1 when one is above its aim."""
+    return print_counts(count_flows(), show, verbose=verbose)
+
+
+def print_counts(
+    flows: Mapping[str, tuple[str, ...]], show: Callable[[str], None] = print, *, verbose: bool = False
+) -> int:
     """Print the counts beside their aims. Return 1 when one is above its aim."""
-    flows = count_flows()
     for name, modules in flows.items():
         aim = _describe_aim(name, len(modules)) if name in AIMS else "with options and output"
         show(f"{name}: {len(modules)} modules ({aim})")

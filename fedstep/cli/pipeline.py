@@ -226,8 +226,7 @@ def push(part: str, history: str, strict: bool, **network: Unpack[NetworkOptions
     from fedstep.federation.sync import push_pending
     from fedstep.pipeline.context import committed_history_problems
 
-    project = fedstep.Project.discover(history=history, part=part)
-    context = project.context()
+    context = fedstep.Project.discover(history=history, part=part).context()
     if _is_untrusted(context):
         return 0
     receiver = required(aggregator_from(network))
@@ -256,8 +255,7 @@ def pull(part: str, history: str, strict: bool, **network: Unpack[NetworkOptions
     from fedstep.federation.sync import pull_model
     from fedstep.pipeline.predict import save_prediction
 
-    project = fedstep.Project.discover(history=history, part=part)
-    context = project.context()
+    context = fedstep.Project.discover(history=history, part=part).context()
     if _is_untrusted(context):
         return 0
     link = link_to(required(aggregator_from(network)), context.now, network["budget"])

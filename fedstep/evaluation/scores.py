@@ -97,7 +97,7 @@ def times_of(tally: Tally, first: int = FIRST_SCORED) -> Scores:
     return {
         "builds": float(len(error)),
         "mae": float(error.mean()),
-        "mdape": _mdape_by_project(seen.said, seen.truth),
+        "mdape": _mdape(seen.said, seen.truth),
         "within_20": float((error <= 0.2 * seen.truth).mean()),
         "coverage_90": float(inside.mean()),
         "covered": float(inside.sum()),
@@ -108,7 +108,7 @@ def times_of(tally: Tally, first: int = FIRST_SCORED) -> Scores:
         "pinball_ratio_jenkins": _pinball_ratio(seen),
         "largest_error_share": float(error.max() / error.sum()) if error.any() else 0.0,
         **{f"mae_ratio_{name}": _ratio(seen, name) for name in seen.guesses},
-        **{f"mdape_{name}": _mdape_by_project(guess, seen.truth) for name, guess in seen.guesses.items()},
+        **{f"mdape_{name}": _mdape(guess, seen.truth) for name, guess in seen.guesses.items()},
     }
 
 
@@ -180,10 +180,6 @@ def _pinball_ratio(seen: _Seen) -> float:
     return float(np.mean(losses) / theirs) if theirs else float("nan")
 
 
-def _mdape_by_project(predicted: Column, truth: Column) -> float:
-    return float(np.median(np.abs(predicted - truth) / truth))
-
-
 def _constant_ratio(seen: _Seen, coverage: float) -> float:
     """Upper over lower end of the narrowest fixed interval around what was said that covers this share, afterwards."""
     misses = np.sort(np.log(seen.truth / seen.said))
@@ -212,7 +208,7 @@ def learning_curve(tallies: Mapping[str, Tally]) -> Sequence[float]:
     For durations the yardstick is Jenkins' mean absolute error, for chances the Brier score of the base rate.
     """
     groups = pairwise(AGES)
-    return [_mean_auc([_error(tally, start, end) for tally in tallies.values()]) for start, end in groups]
+    return [_known_mean([_error(tally, start, end) for tally in tallies.values()]) for start, end in groups]
 
 
 def calibration_curve(tallies: Mapping[str, Tally]) -> Sequence[Point]:
@@ -239,11 +235,6 @@ def _skill_error(predicted: Column, truth: Column) -> float:
     if len(truth) < FEWEST_POSITIVES or not 0 < truth.sum() < len(truth):
         return float("nan")
     return float(((predicted - truth) ** 2).sum() / ((truth.mean() - truth) ** 2).sum())
-
-
-def _mean_auc(values: Sequence[float]) -> float:
-    finite = [value for value in values if np.isfinite(value)]
-    return float(np.mean(finite)) if finite else float("nan")
 
 
 RANKED = ("auc", "ap", "mcc", "auc_unseen", "capture_5", "capture_10", "capture_20")
@@ -641,32 +632,28 @@ def scoring_of(task: str, from_the_first: bool) -> Scoring:
     """Return the scoring of a task; with `from_the_first`, the first ten builds count too."""
     first = 0 if from_the_first else FIRST_SCORED
     if task == "build-duration":
-        return Scoring(
-            lambda tally: times_of(tally, first),
-            lambda projects, _: summary_of_times(projects),
-            lambda projects, _: baselines_of_times(projects),
-            summary_of_times,
-        )
+        return _scoring_of_projects(lambda tally: times_of(tally, first), summary_of_times, baselines_of_times)
     if task == "test-duration":
-        return Scoring(
-            test_times_of,
-            lambda projects, _: summary_of_test_times(projects),
-            lambda projects, _: baselines_of_test_times(projects),
-            summary_of_test_times,
-        )
+        return _scoring_of_projects(test_times_of, summary_of_test_times, baselines_of_test_times)
     if task == "test-failure":
-        return Scoring(
-            orders_of,
-            lambda projects, _: summary_of_orders(projects),
-            lambda projects, _: baselines_of_orders(projects),
-            summary_of_orders,
-        )
+        return _scoring_of_projects(orders_of, summary_of_orders, baselines_of_orders)
     threshold = THRESHOLDS[task]
     return Scoring(
         lambda tally: chances_of(tally, threshold, first),
         lambda projects, tallies: summary_of_chances(projects, list(tallies.values()), threshold, first),
         lambda projects, tallies: baselines_of_chances(projects, list(tallies.values()), first),
         _means,
+    )
+
+
+def _scoring_of_projects(
+    scores_of: Callable[[Tally], Scores],
+    summary_of: Callable[[Mapping[str, Scores]], Scores],
+    baselines_of: Callable[[Mapping[str, Scores]], Mapping[str, Scores]],
+) -> Scoring:
+    """Return a scoring whose summary is made of the projects' scores alone."""
+    return Scoring(
+        scores_of, lambda projects, _: summary_of(projects), lambda projects, _: baselines_of(projects), summary_of
     )
 
 

@@ -78,12 +78,10 @@ def publish(
     return _change(store, channel, lambda taken: _stored(store, channel, taken.shared, keep, now), now, seconds, waits)
 
 
-def withdraw(
-    store: ProjectStore, channel: GitChannel, now: float, seconds: float, waits: Iterable[float] = WAITS
-) -> PublishResult:
+def withdraw(store: ProjectStore, channel: GitChannel, now: float, seconds: float) -> PublishResult:
     """Remove this part from the ref. Raise HistoryError as `publish` does."""
     writer = GitWriter(channel.root, channel.part, now)
-    return _change(store, channel, lambda taken: write_without_part(writer, store, taken.shared), now, seconds, waits)
+    return _change(store, channel, lambda taken: write_without_part(writer, store, taken.shared), now, seconds, WAITS)
 
 
 def _change(

@@ -266,17 +266,17 @@ def start_outgoing(
     return wait
 
 
-def list_files(root: str, run: Run = run_git) -> tuple[str, ...] | Unavailable:
+def list_files(root: str) -> tuple[str, ...] | Unavailable:
     """Return the tracked files relative to `root`, "/" between folders, for a `SourceIndex`."""
-    ran = GitRunner(root, run).start("ls-files", "-z", "--cached")()
+    ran = GitRunner(root, run_git).start("ls-files", "-z", "--cached")()
     return parse_names(ran.out) if ran.code == 0 else explain_failure(ran, root)
 
 
-def last_changes(root: str, paths: Iterable[str], run: Run = run_git) -> Mapping[str, str]:
+def last_changes(root: str, paths: Iterable[str]) -> Mapping[str, str]:
     """Return who changed each file last, "Ada, 3 days ago (1a2b3c4)", for at most ten files that git knows."""
     chosen = list(dict.fromkeys(path for path in paths if path))[:MOST_TOUCHED]
     form = "--format=%an, %ar (%h)"
-    git = GitRunner(root, run)
+    git = GitRunner(root, run_git)
     started = [(path, git.start("log", "-1", form, "--", path)) for path in chosen]
     results = ((path, wait()) for path, wait in started)
     return {path: _name(done.out.strip()) for path, done in results if done.code == 0 and done.out.strip()}

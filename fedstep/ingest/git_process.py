@@ -230,10 +230,10 @@ def _collect(process: subprocess.Popen[bytes], deadline: float) -> GitResult:
 class GitRunner:
     """git in one folder, with one time budget over all its calls."""
 
-    def __init__(self, root: str, run: Run, seconds: float = SECONDS_TOTAL) -> None:
+    def __init__(self, root: str, run: Run) -> None:
         self.root = root
         self._run = run
-        self._deadline = time.monotonic() + seconds
+        self._deadline = time.monotonic() + SECONDS_TOTAL
 
     def start(self, *arguments: str, stdin: bytes = b"") -> Callable[[], GitResult]:
         """Start one git process and return a function that waits for it."""

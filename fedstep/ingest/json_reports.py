@@ -110,9 +110,9 @@ def count_of(node: Node, key: str) -> int:
     return int(number) if number == number else 0
 
 
-def milliseconds_of(node: Node, key: str = "duration") -> float:
-    """Return milliseconds as seconds; NO_SECONDS where there are none."""
-    return number_of(node, key) / 1000
+def milliseconds_of(node: Node) -> float:
+    """Return the milliseconds of `duration` as seconds; NO_SECONDS where there are none."""
+    return number_of(node, "duration") / 1000
 
 
 def line_of(node: Node, key: str = "line") -> int:

@@ -43,8 +43,8 @@ class FlakyVerdicts(NamedTuple):
 def judged_flaky(tests: Iterable[TestAttempts], folder: str, report_folder: str, prefix: str = "") -> FlakyVerdicts:
     """Return the failures that `fedstep triage` judges flaky with the model and history in this `folder`.
 
-    `report_folder` is pytest's root as seen from the repository's. Failures that are muted, of a new test or of an incident are
-    not among them.
+    `report_folder` is pytest's root as seen from the repository's. Failures that are muted, of a new test or of an
+    incident are not among them.
     """
     seen = {test.node_id: "#".join(split_node(test.node_id, prefix)) for test in tests if test.failed}
     try:

@@ -128,10 +128,10 @@ class ReadLimiter:
 class RateLimiter:
     """Limits senders both as project and as owner. Senders without identity are on this machine and not limited."""
 
-    def __init__(self, allowances: Allowances, most_keys: int = MOST_KEYS) -> None:
+    def __init__(self, allowances: Allowances) -> None:
         self._meters: Mapping[str, AllowanceMeter] = {
-            "project": AllowanceMeter(allowances.project, most_keys),
-            "owner": AllowanceMeter(allowances.owner, most_keys),
+            "project": AllowanceMeter(allowances.project),
+            "owner": AllowanceMeter(allowances.owner),
         }
 
     def take(self, sender: Identity, now: float) -> tuple[str, int]:

@@ -97,16 +97,11 @@ STRICT = option("strict", is_flag=True, help="Exit with an error code if somethi
 
 
 def _format_option(*forms: str) -> Callable[[F], F]:
-    return option(
-        "format",
-        parameter="output_format",
-        type=click.Choice(forms),
-        default="text",
-        help="Output format.",
-    )
+    return option("format", parameter="output_format", type=click.Choice(forms), default="text", help="Output format.")
 
 
-FORMAT, LIST_FORMAT = _format_option("text", "json", "markdown"), _format_option("text", "json")
+FORMATS = ("text", "json", "markdown")  # of predict, triage, train, verdict, reports and history show
+FORMAT, LIST_FORMAT = _format_option(*FORMATS), _format_option("text", "json")
 JENKINS = option(
     "jenkins-estimate", is_flag=True, help="Show Jenkins' own estimate of the duration; always shown in Jenkins."
 )

@@ -5,8 +5,9 @@ import json
 import click
 import pytest
 
-from fedstep.cli.main import accept_both_formats, iter_commands
-from tests.helpers.cli import Checkout
+from fedstep.cli.main import accept_both_formats, commands, iter_commands
+from fedstep.cli.options import FORMATS
+from tests.helpers.cli import Checkout, forty_tests, junit
 
 
 def has_json(command: click.Command) -> bool:
@@ -14,6 +15,19 @@ def has_json(command: click.Command) -> bool:
     formats = [one for one in command.params if one.name == "output_format"]
     choices = {choice for one in formats for choice in getattr(one.type, "choices", ())}
     return "as_json" in {one.name for one in command.params} or "json" in choices
+
+
+class TestSharedFormat:
+    @pytest.mark.parametrize("command", ["predict", "triage --junit r.xml", "reports r.xml", "history show"])
+    def test_each_format_of_a_command_is_one_of_its_own(self, fresh: Checkout, command, monkeypatch, capsys) -> None:
+        """The option is shared: a format that is added for one command is printed by each that has it."""
+        monkeypatch.chdir(fresh.root)
+        (fresh.root / "r.xml").write_text(junit(forty_tests(1)))
+        texts = set()
+        for output_format in FORMATS:
+            commands.main(args=[*command.split(), "--format", output_format], standalone_mode=False)
+            texts.add(capsys.readouterr().out)
+        assert len(texts) == len(FORMATS)
 
 
 class TestMisspelt:

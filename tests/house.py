@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "fedstep"
 MOST_MODULES = 160  # without __init__.py
-MOST_LINES = 48_000
+MOST_LINES = 48_500
 MOST_CODE_LINES = 30_500  # without blank lines, docstrings, imports and comments
 FIRST_PLAN_LINES = 29_000
 LEAST_VERBS = 0.9  # share of function docstrings that begin with a verb

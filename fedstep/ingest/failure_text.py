@@ -80,13 +80,15 @@ def read_failure(test: str, failure_type: str, message: str, text: str) -> Failu
         text: The text of the failure, with its stack.
     """
     text = COLOUR.sub("", text)
-    told = _TEST_POINT.sub("", COLOUR.sub("", message).strip())
-    if _NO_MESSAGE.fullmatch(told) or _TRACEBACK in told:  # gotestsum writes "Failed", Jest nothing, unittest too much
-        told = f"{_GO_EXIT * _is_without_end(text)}\n{_message_in(text)}".strip() or told
-    elif told == COLLECTION:  # pytest has what failed in the text alone
-        told = ": ".join(filter(None, (COLLECTION, *_message_in(text).strip().splitlines()[:1])))
-    told = "\n".join(line.strip() for line in told.splitlines() if line.strip() and not _is_title(line, test))
-    return FailureText(_shown(told), _signature(test, failure_type, told, text))
+    plain = _TEST_POINT.sub("", COLOUR.sub("", message).strip())
+    if (
+        _NO_MESSAGE.fullmatch(plain) or _TRACEBACK in plain
+    ):  # gotestsum writes "Failed", Jest nothing, unittest too much
+        plain = f"{_GO_EXIT * _is_without_end(text)}\n{_message_in(text)}".strip() or plain
+    elif plain == COLLECTION:  # pytest has what failed in the text alone
+        plain = ": ".join(filter(None, (COLLECTION, *_message_in(text).strip().splitlines()[:1])))
+    plain = "\n".join(line.strip() for line in plain.splitlines() if line.strip() and not _is_title(line, test))
+    return FailureText(_shown(plain), _signature(test, failure_type, plain, text))
 
 
 def _is_title(line: str, test: str) -> bool:
@@ -145,12 +147,14 @@ def _is_without_end(text: str) -> bool:
 
 def _signature(test: str, failure_type: str, message: str, text: str) -> str:
     frame = _shared_frame(test, text)
-    told = _normalized(message)
+    normalized = _normalized(message)
     if frame:
-        told = _NUMBER.sub("<n>", told) if "assert" not in f"{failure_type}{message}".lower() else told
-    elif any(words.fullmatch(told.removeprefix(NO_WORD)) for words in (_NO_MESSAGE, _END)):
+        normalized = (
+            _NUMBER.sub("<n>", normalized) if "assert" not in f"{failure_type}{message}".lower() else normalized
+        )
+    elif any(words.fullmatch(normalized.removeprefix(NO_WORD)) for words in (_NO_MESSAGE, _END)):
         frame = group_of(test) or test  # "AssertionError" alone says nothing that two classes could have in common
-    parts = "\0".join((failure_type, told, frame))
+    parts = "\0".join((failure_type, normalized, frame))
     return blake2b(parts.encode(errors="backslashreplace"), digest_size=8).hexdigest()
 
 
@@ -160,10 +164,10 @@ def _normalized(message: str) -> str:
     >>> _normalized("timeout after 1203 ms at 0x7f3c, port localhost:45231")
     'timeout after <span> at <id>, port localhost:<port>'
     """
-    told = " ".join(" ".join(message.splitlines()[:MAX_LINES]).split())[: 4 * MAX_LINE]
+    line = " ".join(" ".join(message.splitlines()[:MAX_LINES]).split())[: 4 * MAX_LINE]
     for pattern, name in _VARIABLE:
-        told = pattern.sub(name, told)
-    return told
+        line = pattern.sub(name, line)
+    return line
 
 
 def _shared_frame(test: str, text: str) -> str:

@@ -1,5 +1,6 @@
 """The files around the code: lock file, forms, hooks for contributors, changelog."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -38,6 +39,19 @@ class TestLockFile:
             for requirement in requirements
         }
         assert declared == {one["name"] for one in locked["metadata"]["requires-dist"]} | {"fedstep"}
+
+
+class TestNames:
+    def test_each_test_is_in_a_class_and_has_a_short_name(self) -> None:
+        """The class names the subject, and the function states the fact in at most 60 characters."""
+        wrong = []
+        for path in sorted((ROOT / "tests").rglob("test_*.py")):
+            if not path.is_relative_to(ROOT / "tests/data"):
+                tree = ast.parse(path.read_text(encoding="utf-8"))
+                functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+                tests = [node for node in functions if node.name.startswith("test_")]
+                wrong += [f"{path.name}: {node.name}" for node in tests if len(node.name) > 60 or node in tree.body]
+        assert wrong == []
 
 
 class TestForms:

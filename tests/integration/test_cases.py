@@ -47,7 +47,8 @@ def collected() -> list[str]:
     return done.stdout.splitlines()
 
 
-@pytest.mark.parametrize("kind", CASES)
-def test_each_kind_has_inputs_of_its_own(kind: str, collected: list[str]) -> None:
-    found = [line for line in collected if line.startswith(CASES[kind])]
-    assert len(found) >= FEWEST, found
+class TestInputs:
+    @pytest.mark.parametrize("kind", CASES)
+    def test_each_kind_has_inputs_of_its_own(self, kind: str, collected: list[str]) -> None:
+        found = [line for line in collected if line.startswith(CASES[kind])]
+        assert len(found) >= FEWEST, found

@@ -147,6 +147,7 @@ class TestAck:
         assert SLOW in ran.stderr
 
 
-def test_hostile_names_are_in_the_history() -> None:
-    """The tests above would mean nothing without them."""
-    assert "<script>" in HOSTILE[0]
+class TestHostileNames:
+    def test_hostile_names_are_in_the_history(self) -> None:
+        """The tests above would mean nothing without them."""
+        assert "<script>" in HOSTILE[0]

@@ -53,7 +53,7 @@ class TestShard:
             (("--plan", "@empty.txt"), "the plan is empty, so the number of machines is not known"),
         ],
     )
-    def test_without_plan_and_total_the_message_names_what_is_missing(
+    def test_without_plan_and_total_the_message_names_both(
         self, experienced: Checkout, given: tuple[str, ...], told: str
     ) -> None:
         """The plan is empty where the job before could not make one; nobody gave `--total 0`."""

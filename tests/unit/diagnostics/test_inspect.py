@@ -65,7 +65,7 @@ class TestFields:
         assert seen.tasks[0].coefficients[0].name == "later[1]"
         assert {one.name for one in seen.fields if "not known" in one.meaning} == {"new"}
 
-    def test_coefficients_of_another_schema_are_not_named_by_this_one(self) -> None:
+    def test_coefficients_of_another_schema_are_not_named(self) -> None:
         """The same number means another feature there."""
         words = {"format": "fedstep-update-1", "schema": "0" * 16}
         (task,) = seen_update(pack(words, {"build-failure": array("f", [0.0, 1.0])}), "sent").tasks

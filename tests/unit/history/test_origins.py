@@ -195,10 +195,11 @@ class TestMutes:
         assert find_mute(API, self.MUTES, taken_ids(tests))
 
 
-def test_a_usual_project_pays_nothing() -> None:
-    """Where no two tests share class and name, the reports are those that were read."""
-    reports = read({"report.xml": report("web")})
-    tests = build(Summary(), "web").tests
-    assert with_known_ids(reports, tests) is reports
-    assert match_origins(tests, {}).ids == {}
-    assert replace(tests["cart#adds"], origin="").origin == ""
+class TestUsualProject:
+    def test_a_usual_project_pays_nothing(self) -> None:
+        """Where no two tests share class and name, the reports are those that were read."""
+        reports = read({"report.xml": report("web")})
+        tests = build(Summary(), "web").tests
+        assert with_known_ids(reports, tests) is reports
+        assert match_origins(tests, {}).ids == {}
+        assert replace(tests["cart#adds"], origin="").origin == ""

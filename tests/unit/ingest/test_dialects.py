@@ -392,18 +392,24 @@ STRANGERS = {
 }
 
 
-@pytest.mark.parametrize(("document", "expected"), STRANGERS.values(), ids=STRANGERS)
-def test_a_strangers_report_reads_as_a_person_reads_it(document: str, expected: list[tuple[str, str, str]]) -> None:
-    """Outcome, id and message of tools that no sample file is of."""
-    runs = read_reports([_text("report.xml", document)], ROOT).tests
-    assert [(run.outcome, run.test, run.message) for run in runs] == expected
+class TestStrangers:
+    @pytest.mark.parametrize(("document", "expected"), STRANGERS.values(), ids=STRANGERS)
+    def test_a_strangers_report_reads_as_a_person_reads_it(
+        self, document: str, expected: list[tuple[str, str, str]]
+    ) -> None:
+        """Outcome, id and message of tools that no sample file is of."""
+        runs = read_reports([_text("report.xml", document)], ROOT).tests
+        assert [(run.outcome, run.test, run.message) for run in runs] == expected
 
 
-def test_failures_outside_of_the_suites_are_not_missing_in_them() -> None:
-    """Node's tests without `describe` are in no suite: each build with a failed one was told to be repaired."""
-    failed = '<testcase name="b" classname="test" time="0.1"><failure message="no"/></testcase>'
-    suite = '<testsuite name="s" tests="1" failures="0"><testcase name="a" classname="test" time="0.1"/></testsuite>'
-    assert read_reports([_text("r.xml", f"<testsuites>{suite}{failed}</testsuites>")], ROOT).dropped == ()
+class TestOutsideOfSuites:
+    def test_failures_outside_of_the_suites_are_not_missing_in_them(self) -> None:
+        """Node's tests without `describe` are in no suite: each build with a failed one was told to be repaired."""
+        failed = '<testcase name="b" classname="test" time="0.1"><failure message="no"/></testcase>'
+        suite = (
+            '<testsuite name="s" tests="1" failures="0"><testcase name="a" classname="test" time="0.1"/></testsuite>'
+        )
+        assert read_reports([_text("r.xml", f"<testsuites>{suite}{failed}</testsuites>")], ROOT).dropped == ()
 
 
 # What Surefire 3.5.4 wrote for JUnit 5, shortened: its totals are those of the last class inside, or of the last rerun.
@@ -421,7 +427,7 @@ SUREFIRE_CASES = (
 
 
 class TestSurefire:
-    def test_a_class_whose_fixture_failed_has_no_test_of_an_empty_name(self) -> None:
+    def test_a_class_whose_fixture_failed_has_no_nameless_test(self) -> None:
         """@BeforeAll and @AfterAll fail in a case without a name."""
         document = SUREFIRE.format(tests=3, errors=1, cases=SUREFIRE_CASES)
         first, *_ = read_reports([_text("TEST-shop.CartTest.xml", document)], ROOT).tests

@@ -191,10 +191,12 @@ class TestMessage:
         assert len(read_failure("a#b", "", "x" * 9000, "").message) == MAX_LINE
 
 
-def test_a_report_gives_both() -> None:
-    """Message and signature of each failure; a test that passed has neither."""
-    report = b"""<testsuite><testcase classname="a.T" name="x" time="1"><failure message="assert 200 == 401">t</failure>
-    </testcase><testcase classname="a.T" name="y" time="1"/></testsuite>"""
-    failed, passed = read_reports([("r.xml", lambda: BytesIO(report))]).tests
-    assert (failed.message, len(failed.signature)) == ("assert 200 == 401", 16)
-    assert passed == TestRun("a.T#y", passed.outcome, 1.0)
+class TestOfReport:
+    def test_a_report_gives_both(self) -> None:
+        """Message and signature of each failure; a test that passed has neither."""
+        report = b"""<testsuite>
+        <testcase classname="a.T" name="x" time="1"><failure message="assert 200 == 401">t</failure></testcase>
+        <testcase classname="a.T" name="y" time="1"/></testsuite>"""
+        failed, passed = read_reports([("r.xml", lambda: BytesIO(report))]).tests
+        assert (failed.message, len(failed.signature)) == ("assert 200 == 401", 16)
+        assert passed == TestRun("a.T#y", passed.outcome, 1.0)

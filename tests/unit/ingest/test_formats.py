@@ -349,10 +349,11 @@ class TestPlaces:
         assert (runs[test].file, runs[test].line) == place
 
 
-def test_a_dropped_item_names_its_file() -> None:
-    """Messages name the file that they are about."""
-    items: list[Dropped] = [item for name in EXPECTED for item in _read(name).dropped]
-    assert all(item.source.partition(":")[0] in EXPECTED for item in items)
+class TestDropped:
+    def test_a_dropped_item_names_its_file(self) -> None:
+        """Messages name the file that they are about."""
+        items: list[Dropped] = [item for name in EXPECTED for item in _read(name).dropped]
+        assert all(item.source.partition(":")[0] in EXPECTED for item in items)
 
 
 class TestJestAndVitest:

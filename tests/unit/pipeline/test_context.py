@@ -11,7 +11,7 @@ from tests.helpers.ci import BAMBOO, CODEBUILD
 
 class TestMachines:
     @pytest.mark.parametrize("environment", [BAMBOO, CODEBUILD, {"CI": "true"}])
-    def test_jobs_without_the_usual_variable_are_no_developers_machine(self, environment: dict[str, str]) -> None:
+    def test_jobs_without_the_usual_variable_are_no_own_machine(self, environment: dict[str, str]) -> None:
         """Bamboo and CodeBuild do not set CI."""
         assert in_ci(read_ci(environment))
         assert not in_ci(read_ci({}))

@@ -145,15 +145,17 @@ class TestSelection:
         assert 0.945 <= kept / 2000 <= 0.985
 
 
-def test_tests_that_are_equally_likely_stay_as_given() -> None:
-    """Those of a file stay together, whatever their names, and the machines of one list agree."""
-    named = read_names(["z_test.py::test_b", "z_test.py::test_a", "a_test.py::test_c"], {})
-    assert [one.named.name for one in rank_tests(Summary(), named, Unavailable("no git"))] == [
-        one.name for one in named
-    ]
+class TestEqualTests:
+    def test_tests_that_are_equally_likely_stay_as_given(self) -> None:
+        """Those of a file stay together, whatever their names, and the machines of one list agree."""
+        named = read_names(["z_test.py::test_b", "z_test.py::test_a", "a_test.py::test_c"], {})
+        assert [one.named.name for one in rank_tests(Summary(), named, Unavailable("no git"))] == [
+            one.name for one in named
+        ]
 
 
-def test_what_could_not_be_loaded_is_not_ordered() -> None:
-    """`order --for go` printed nothing for twenty builds after one in which a package did not compile."""
-    tests = {test: new_test(test) for test in ("m/a#A", "m/b#<init>", "tests.TC#setUpClass", "tests.TC#test_a")}
-    assert active_tests(Summary(count=1, tests=tests)) == ["m/a#A", "tests.TC#test_a"]
+class TestNotLoaded:
+    def test_what_could_not_be_loaded_is_not_ordered(self) -> None:
+        """`order --for go` printed nothing for twenty builds after one in which a package did not compile."""
+        tests = {test: new_test(test) for test in ("m/a#A", "m/b#<init>", "tests.TC#setUpClass", "tests.TC#test_a")}
+        assert active_tests(Summary(count=1, tests=tests)) == ["m/a#A", "tests.TC#test_a"]

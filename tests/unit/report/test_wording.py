@@ -34,30 +34,33 @@ from fedstep.schema.schema import TASK_NAMES, schema
 MODULES = [module.name for module in pkgutil.iter_modules(fedstep.report.__path__, "fedstep.report.")]
 
 
-def test_likely_means_what_the_model_counts() -> None:
-    """The report names the horizon and the chance from which a test is counted, and cannot import the model."""
-    assert (schema().tasks["flaky"].horizon, WORTH_NAMING) == (FLAKY_RUNS, FLAKY_FROM)
+class TestLikely:
+    def test_likely_means_what_the_model_counts(self) -> None:
+        """The report names the horizon and the chance from which a test is counted, and cannot import the model."""
+        assert (schema().tasks["flaky"].horizon, WORTH_NAMING) == (FLAKY_RUNS, FLAKY_FROM)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "place"),
-    [
-        (3.8123, "inside"),
-        (3.8001, "inside"),
-        (3.7, "just below"),
-        (3.6, "below"),
-        (14.6, "just above"),
-        (22.0, "above"),
-    ],
-)
-def test_a_time_is_told_as_a_reader_sees_it(seconds: float, place: str) -> None:
-    """'3.8 s, outside the expected 3.8 s - 14 s' was read as a mistake."""
-    assert compare_time(Interval(9.0, 3.8123, 14.0), seconds) == place
+class TestComparedTime:
+    @pytest.mark.parametrize(
+        ("seconds", "place"),
+        [
+            (3.8123, "inside"),
+            (3.8001, "inside"),
+            (3.7, "just below"),
+            (3.6, "below"),
+            (14.6, "just above"),
+            (22.0, "above"),
+        ],
+    )
+    def test_a_time_is_told_as_a_reader_sees_it(self, seconds: float, place: str) -> None:
+        """'3.8 s, outside the expected 3.8 s - 14 s' was read as a mistake."""
+        assert compare_time(Interval(9.0, 3.8123, 14.0), seconds) == place
 
 
-def test_a_few_milliseconds_more_are_not_slow() -> None:
-    """'30 ms of tests, outside the expected 4.8 ms - 26 ms' was told of Go's tests, build after build."""
-    assert compare_time(Interval(0.01, 0.0048, 0.026), 0.030) == "just above"
+class TestSlowTests:
+    def test_a_few_milliseconds_more_are_not_slow(self) -> None:
+        """'30 ms of tests, outside the expected 4.8 ms - 26 ms' was told of Go's tests, build after build."""
+        assert compare_time(Interval(0.01, 0.0048, 0.026), 0.030) == "just above"
 
 
 class TestReasons:

@@ -504,13 +504,14 @@ def _is_closed(connection: socket.socket) -> bool:
         return True
 
 
-def test_push_still_accepts_the_receipt(open_aggregator, settings, update):
-    """The receipt names the stored update; a client needs no particular form of it."""
-    token = sender(settings, "acme/web")
-    with open_aggregator(settings) as house:
+class TestReceipt:
+    def test_push_still_accepts_the_receipt(self, open_aggregator, settings, update):
+        """The receipt names the stored update; a client needs no particular form of it."""
+        token = sender(settings, "acme/web")
+        with open_aggregator(settings) as house:
 
-        def send(method, path, headers, body, timeout):
-            return house.send(method, path, {**headers, **token}, body, timeout)
+            def send(method, path, headers, body, timeout):
+                return house.send(method, path, {**headers, **token}, body, timeout)
 
-        made = update(1)
-        assert push(pack_update(made), "http://here", send, ONCE).id == made.id
+            made = update(1)
+            assert push(pack_update(made), "http://here", send, ONCE).id == made.id

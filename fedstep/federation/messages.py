@@ -256,7 +256,7 @@ _TASK = "[a-z][a-z0-9-]{0,31}"
 
 
 class TrialScore(NamedTuple):
-    """Evaluation of version `trial`: its loss minus production's on unlearned examples, clipped to [-1, 1]."""
+    """Evaluation of version `trial`: its mean loss minus production's, clipped to [-1, 1]."""
 
     trial: int
     difference: float

@@ -4,15 +4,17 @@
 """
 
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from hashlib import sha256
 from itertools import chain
 from math import exp, log1p
 
 from fedstep.federation.messages import Model, TrialScore, Update, Vector, bucket, norm
+from fedstep.history.records import Example
 from fedstep.model.labels import LabelledExample, count_subjects
 from fedstep.model.linear import margin
-from fedstep.model.state import ExampleQueue
+from fedstep.model.state import ExampleQueue, SentBatch
 from fedstep.model.training import PACES, learn_shared
 from fedstep.schema.schema import BagOfWords, Task, schema
 from fedstep.types import Unavailable
@@ -56,6 +58,8 @@ def _word_indices(lists: tuple[tuple[int, BagOfWords], ...]) -> frozenset[int]:
     return frozenset(chain.from_iterable(range(start, start + len(words.index)) for start, words in lists))
 
 
+KEPT = 8  # batches of a task that were sent: more tell little more of a version on trial
+LONGEST_KEPT = 2  # times the examples that a batch has at least; of a longer one the newest are kept
 SCORE_BOUND = 0.1  # of a batch's mean difference: nats for the chances, spreads for the time
 
 
@@ -106,6 +110,7 @@ def make_update(
     if not batches:
         return Unavailable(_describe_progress(backlog)), backlog
     examples = {name: suppress_rare_words(schema().tasks[name], rows) for name, rows in batches.items()}
+    fair = {name: (*_learned_by_both(name, model, backlog), *rows) for name, rows in examples.items()}
     update = Update(
         schema=schema().digest,
         base=model.candidate_version,
@@ -113,10 +118,41 @@ def make_update(
         project=keyed("project"),
         examples={name: bucket(len(rows)) for name, rows in batches.items()},
         deltas={name: _delta(name, model.candidate[name], rows) for name, rows in examples.items()},
-        # no shared model has learned from these examples yet, so they are a fair test of the trial
-        scores={name: score_trial(name, model, rows) for name, rows in examples.items() if name in model.trials},
+        scores={name: score_trial(name, model, rows) for name, rows in fair.items() if name in model.trials},
     )
-    return update, backlog._replace(waiting={**backlog.waiting, **dict.fromkeys(batches, ())})
+    sent = {name: _keep_sent(name, model, backlog, rows) for name, rows in examples.items()}
+    return update, backlog._replace(
+        waiting={**backlog.waiting, **dict.fromkeys(batches, ())}, sent={**backlog.sent, **sent}
+    )
+
+
+def _learned_by_both(task: str, model: Model, backlog: ExampleQueue) -> Iterator[LabelledExample]:
+    """Yield the examples sent before production was on trial: production and a later trial have learned them alike.
+
+    Of examples sent since then only the trial has learned, so that it would seem better than it is.
+    """
+    production = _digest(model.production[task])
+    for batch in backlog.sent.get(task, ()):
+        if production not in batch.versions:
+            yield from batch.examples
+
+
+def _keep_sent(
+    task: str, model: Model, backlog: ExampleQueue, rows: Sequence[LabelledExample]
+) -> tuple[SentBatch, ...]:
+    """Return the newest batches that were sent, with these examples as the last one."""
+    versions = (model.production[task], *filter(None, [model.trial.get(task)]))
+    newest = _without_names(rows[-LONGEST_KEPT * schema().tasks[task].minimum_rows :])
+    return (*backlog.sent.get(task, ()), SentBatch(newest, tuple(map(_digest, versions))))[-KEPT:]
+
+
+def _without_names(rows: Sequence[LabelledExample]) -> tuple[LabelledExample, ...]:
+    """Return the examples with what an evaluation needs: no name of a test or build outlives its record here."""
+    return tuple(one._replace(example=Example("", 0, one.example.indices, one.example.values, ())) for one in rows)
+
+
+def _digest(vector: Vector) -> str:
+    return sha256(vector.tobytes()).hexdigest()[:16]
 
 
 def _is_full(task: Task, rows: Sequence[LabelledExample]) -> bool:

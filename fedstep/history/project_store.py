@@ -37,7 +37,7 @@ FILES = (
     LayoutEntry("key", "the project's secret", "theirs"),
     LayoutEntry("floor", "up to which record all are pruned", "newer"),
     LayoutEntry("builds", "the records, which everything else is learned from", "union"),
-    LayoutEntry(BACKLOG, "rows without a label yet, and rows not yet sent", "together"),
+    LayoutEntry(BACKLOG, "examples without a label yet, not sent yet, and sent last", "together"),
     LayoutEntry(CORRECTION, "what the project has learned for itself", "together"),
     LayoutEntry(SUMMARY, "what the records say of each test", "together"),
     LayoutEntry(OUTLOOK, "what predictions start from", "together"),

@@ -9,7 +9,7 @@ import re
 import time
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import blake2b
@@ -31,15 +31,14 @@ from fedstep.history.test_table import with_known_ids
 from fedstep.history.timeline import apply_to_timeline
 from fedstep.importers.base import BuildFilter, ImportedBuild, ImportItem, ImportSource, order_by_end
 from fedstep.importers.parallel import WorkerPool, read_all
-from fedstep.model.labels import LabelledExample
 from fedstep.model.predictor import Predictor, make_forecast, real_failures
 from fedstep.model.state import ExampleQueue
 from fedstep.model.training import (
     LearnedState,
     is_learned_state_lost,
     learn_record,
+    load_queue,
     load_state,
-    load_unsent,
     outdated_examples,
     save_state,
 )
@@ -253,7 +252,7 @@ class BackfillTrainer:
         self._unsent: set[bytes] = set()  # digests of the examples that waited to be sent before that
         if is_learned_state_lost(store):
             self.warnings += outdated_examples(store)
-            self._start_again(load_unsent(store))
+            self._start_again(load_queue(store))
 
     def count_known(self, key: tuple[str, ...]) -> int:
         """Return how many builds were imported from the item with this key; 0 where it has to be read."""
@@ -318,17 +317,17 @@ class BackfillTrainer:
     def _catch_up(self, ended: str) -> None:
         """Learn the log's records that ended before; start from the first again if later ones are learned already."""
         if ended < self.newest:
-            self._start_again(self.state.backlog.waiting)
+            self._start_again(self.state.backlog)
         while self.unlearned and self.unlearned[0] < ended:
             self._learn_file(self.unlearned.popleft())
 
-    def _start_again(self, waiting: Mapping[str, Sequence[LabelledExample]]) -> None:
-        """Learn all records again; of their examples only those in `waiting` are sent."""
+    def _start_again(self, before: ExampleQueue) -> None:
+        """Learn all records again; of their examples only those are sent that waited before."""
         self.newest = ""
-        self._unsent = {_digest(task, example.example) for task, rows in waiting.items() for example in rows}
+        self._unsent = {_digest(task, example.example) for task, rows in before.waiting.items() for example in rows}
         self._sent_before = set()
         self.unlearned = deque(self.store.log.files())
-        self.state, self.rows = LearnedState(), 0
+        self.state, self.rows = LearnedState(backlog=ExampleQueue(sent=before.sent)), 0
 
     def _learn_file(self, file: str, is_new: bool = False) -> None:
         """Learn one record as it was written to the log."""

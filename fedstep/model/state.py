@@ -31,12 +31,26 @@ class LocalModel(NamedTuple):
     experts: Mapping[str, LogWeights] = MappingProxyType({})  # by stream, as the trackers are
 
 
+class SentBatch(NamedTuple):
+    """The examples of one task that an update was learned from, and digests of the versions that had not learned them.
+
+    `versions` are those of production and of the version on trial at that time; later ones learned the examples, too.
+    """
+
+    examples: tuple[LabelledExample, ...]
+    versions: tuple[str, ...]
+
+
 class ExampleQueue(NamedTuple):
-    """Examples by task: those without a label yet, those not sent yet, and the last learned ones, for replay."""
+    """Examples by task: without a label yet, not sent yet, the last learned ones, for replay, and the last sent ones.
+
+    Those that were sent are kept for evaluations, the oldest batch first.
+    """
 
     pending: Mapping[str, tuple[Example, ...]] = MappingProxyType({})
     waiting: Mapping[str, tuple[LabelledExample, ...]] = MappingProxyType({})
     recent: Mapping[str, tuple[LabelledExample, ...]] = MappingProxyType({})
+    sent: Mapping[str, tuple[SentBatch, ...]] = MappingProxyType({})
 
 
 def encode_local_model(correction: LocalModel, generation: str) -> bytes:
@@ -86,6 +100,10 @@ def encode_queue(backlog: ExampleQueue, generation: str) -> bytes:
         "pending": {task: pack_examples(rows) for task, rows in backlog.pending.items()},
         "waiting": {task: _pack_labelled(rows) for task, rows in backlog.waiting.items()},
         "recent": {task: _pack_labelled(rows) for task, rows in backlog.recent.items()},
+        "sent": {
+            task: [{**_pack_labelled(one.examples), "versions": one.versions} for one in batches]
+            for task, batches in backlog.sent.items()
+        },
     }
     return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
 
@@ -97,7 +115,8 @@ def decode_queue(content: bytes) -> tuple[ExampleQueue, str]:
         pending = {task: unpack_examples(rows) for task, rows in fields["pending"].items()}
         waiting = {task: _unpack_labelled(rows) for task, rows in fields["waiting"].items()}
         recent = {task: _unpack_labelled(rows) for task, rows in fields["recent"].items()}
-        return ExampleQueue(pending, waiting, recent), fields["generation"]
+        sent = {task: tuple(map(_unpack_sent, batches)) for task, batches in fields.get("sent", {}).items()}
+        return ExampleQueue(pending, waiting, recent, sent), fields["generation"]
     except MALFORMED as error:
         raise HistoryError("the backlog of rows is damaged") from error
 
@@ -145,6 +164,10 @@ def _pack_labelled(rows: Sequence[LabelledExample]) -> dict[str, object]:
         "labels": [one.label for one in rows],
         "weights": [one.weight for one in rows],
     }
+
+
+def _unpack_sent(fields: Mapping[str, Any]) -> SentBatch:
+    return SentBatch(_unpack_labelled(fields), tuple(map(str, fields["versions"])))
 
 
 def _unpack_labelled(fields: Mapping[str, Any]) -> tuple[LabelledExample, ...]:

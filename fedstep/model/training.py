@@ -298,12 +298,12 @@ def is_learned_state_lost(store: ProjectStore) -> bool:
     return isinstance(_cached(store), Unavailable) and _was_learned(store)
 
 
-def load_unsent(store: ProjectStore) -> Mapping[str, tuple[LabelledExample, ...]]:
-    """Return the unsent examples, whether or not the other caches match; none if they cannot be read."""
+def load_queue(store: ProjectStore) -> ExampleQueue:
+    """Return the queue, whether or not the other caches match; an empty one if it cannot be read."""
     try:
-        return decode_queue(store.read(BACKLOG))[0].waiting
+        return decode_queue(store.read(BACKLOG))[0]
     except HistoryError:
-        return {}
+        return ExampleQueue()
 
 
 def outdated_examples(store: ProjectStore) -> tuple[str, ...]:
@@ -338,10 +338,11 @@ def learn_new_records(store: ProjectStore, production: Production) -> CatchUpPro
 def relearn_all(store: ProjectStore, production: Production) -> CatchUpProgress:
     """Learn every record from an empty state; only the examples known to be unsent stay queued for sending.
 
-    The timeline stays: it has builds that the log has no more.
+    What was sent is kept for evaluations, and the timeline stays: it has builds that the log has no more.
     """
     progress = _caught_up(store, LearnedState(timeline=read_timeline(store)), production)
-    backlog = progress.state.backlog._replace(waiting=load_unsent(store))
+    before = load_queue(store)
+    backlog = progress.state.backlog._replace(waiting=before.waiting, sent=before.sent)
     warnings = (*outdated_examples(store), *progress.warnings)
     return replace(progress, state=replace(progress.state, backlog=backlog), warnings=warnings)
 

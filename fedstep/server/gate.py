@@ -1,7 +1,7 @@
 """Decide whether the version of a task on trial becomes production. Pure; a decision is valid whenever it is taken.
 
 An evaluation is what one update reports of one task: the mean loss difference, trial less production, on examples that
-nobody has learned from yet; in units of the task's bound, so in [-1, 1]. Evidence comes in two forms. Of single
+neither or both have learned; in units of the task's bound, so in [-1, 1]. Evidence comes in two forms. Of single
 evaluations the mean of each voter counts, and of the voters the trimmed mean (Yuen, "The two-sample trimmed t",
 Biometrika 1974), within the boundary of a test that ends after some evaluations (Wang and Tsiatis, "Approximately
 optimal one-parameter boundaries for group sequential trials", Biometrics 1987). A version is promoted only as a proven
@@ -132,17 +132,19 @@ class Gate:
     """The rules of a trial. Losses are in units of the task's bound.
 
     `wrong_promotion`, `wrong_rejection`: the error rates. `liars`: the share of voters that may be dishonest.
-    `distance`: the aggregations that production and the version on trial are apart at least. `most`: evaluations after
-    which a trial ends. `alone`: evaluations after which the version of a sole project is promoted. `voters`: distinct
-    projects and owners needed, where so many are known. For sums alone, which do not show who evaluated: `margin` is
-    how much worse production may become over all promotions together, `sum_liars` the share of evaluations that may be
-    dishonest, `reach` what each evaluation is clipped to, and `sum_most` what `most` is.
+    `distance`: the aggregations that production and the version on trial are apart at least, `first` where
+    production has learned nothing. `most`: evaluations after which a trial ends. `alone`: evaluations after which
+    the version of a sole project is promoted. `voters`: distinct projects and owners needed, where so many are
+    known. For sums alone, which do not show who evaluated: `margin` is how much worse production may become over
+    all promotions together, `sum_liars` the share of evaluations that may be dishonest, `reach` what each
+    evaluation is clipped to, and `sum_most` what `most` is.
     """
 
     wrong_promotion: float = 0.01
     wrong_rejection: float = 0.01
     liars: float = 0.3
     distance: int = 5
+    first: int = 10
     most: int = 50
     alone: int = 20
     voters: int = 5

@@ -128,7 +128,9 @@ def advance(
         tasks = {name: TaskState(vector, moved[name], state.version) for name, vector in vectors.items()}
     else:
         tasks = {
-            name: _advance_task(state, name, vector, moved[name], evidence.get(name), gate)
+            name: _advance_task(
+                state, name, vector, moved[name], evidence.get(name), _of_task(gate, state, name, rules)
+            )
             for name, vector in vectors.items()
         }
     sources = {name: task.source for name, task in tasks.items()}
@@ -140,6 +142,16 @@ def advance(
         tuple(task.trial for task in tasks.values() if task.trial),
         tuple(task.decision for task in tasks.values() if task.decision),
     )
+
+
+def _of_task(gate: Gate, state: ModelState, name: str, rules: Mapping[str, AggregationRules]) -> Gate:
+    """Return the gate of a task, whose first trial is later where it began without a starter model.
+
+    The few words of five aggregations may order tests worse than none at all (docs/decisions/0112).
+    """
+    production = state.current.production[name].tolist()
+    learned = production != list(rules[name].start) if rules[name].start else any(production)
+    return gate if learned else replace(gate, distance=max(gate.distance, gate.first))
 
 
 def _advance_mean(before: ModelVersion, name: str, vector: Vector, window: int, version: int) -> Vector:
@@ -433,12 +445,15 @@ def advance_by_sums(
     rules: Mapping[str, AggregationRules],
     gate: Gate | None,
 ) -> AggregationResult:
-    """Return the next version, each task moved by its sum, if it has one."""
+    """Return the next version, each task moved by its sum, if it has one.
+
+    From zero the first trial is no later than others: a sum has many updates, and may be all of a week.
+    """
     vectors = {
         name: _add_sum(vector, sums[name], rules[name]) if name in sums else vector
         for name, vector in state.current.candidate.vectors.items()
     }
-    return advance(state, vectors, evidence, rules, gate)
+    return advance(state, vectors, evidence, rules, gate and replace(gate, first=gate.distance))
 
 
 def _add_sum(vector: Vector, task_sum: TaskSum, rules: AggregationRules) -> Vector:

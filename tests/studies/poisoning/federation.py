@@ -1,6 +1,7 @@
 """Run one simulated federation through the real store, aggregation and gate."""
 
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from fedstep.federation.messages import SchemaShape, TrialScore, Update, pack_update
+from fedstep.federation.update_builder import KEPT
 from fedstep.schema.schema import schema
 from fedstep.server.aggregation.fedbuff import AggregationRules, default_rules
 from fedstep.server.aggregation.inputs import CurrentModels
@@ -27,6 +29,8 @@ EPOCH = 1_700_000_000.0
 MOST_VERDICTS = 10_000
 LOOK = 10  # aggregations between two looks at the scores
 Deltas = Mapping[str, Array]
+Batch = tuple[Array, Array]  # rows and labels
+Sent = defaultdict[tuple[str, int], list[tuple[int, Batch]]]  # by task and project its last batches, with their bases
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,8 @@ def run(
     world, random = draw_world(seed, plan.projects, tasks, flakes), np.random.default_rng([seed, 1])
     start = world.starter(np.random.default_rng([seed, 2])) if plan.from_starter else world.start()
     known = default_rules(schema())
-    of_tasks = {name: rules(name, replace_start(known[name], start[name])) for name in world.tasks}
+    zero = world.start()  # the decay is towards it from a starter model, too
+    of_tasks = {name: rules(name, replace_start(known[name], zero[name])) for name in world.tasks}
     step = partial(next_version, rules=of_tasks, gate=gate or Gate())
     with _open_store(world.shape, in_memory) as store:
         store.start({name: to_floats(weights) for name, weights in start.items()}, plan.at(0))
@@ -121,7 +126,7 @@ def _open_store(shape: SchemaShape, in_memory: bool) -> Iterator[Store | MemoryS
 
 def replace_start(rules: AggregationRules, start: Array) -> AggregationRules:
     """Return the rules with decay towards this start."""
-    return replace(rules, start=tuple(start.tolist()))
+    return replace(rules, start=tuple(to_floats(start)))
 
 
 def _run(
@@ -130,12 +135,12 @@ def _run(
     scores: dict[str, dict[str, list[float]]] = {
         track: {name: [] for name in world.tasks} for track in ("production", "candidate")
     }
-    number = 0
+    number, sent = 0, Sent(list)
     for fold in range(plan.folds):
         current = store.current()
         projects = list(plan.senders(random, fold))
         if projects:
-            offers = make_offers(plan, world, start, current, projects, random, number)
+            offers = make_offers(plan, world, start, current, projects, random, number, sent)
             number += len(offers)
             now = plan.at(fold)
             outcomes = store.accept(offers, current.candidate.version, 100, now)
@@ -159,8 +164,9 @@ def make_offers(
     projects: Sequence[int],
     random: np.random.Generator,
     number: int,
+    sent: Sent,
 ) -> list[UpdateOffer]:
-    """Return what these projects send."""
+    """Return what these projects send, and keep it in `sent`."""
     deltas: list[dict[str, Array]] = [{} for _ in projects]
     scores: list[dict[str, TrialScore]] = [{} for _ in projects]
     for name, task in world.tasks.items():
@@ -175,10 +181,13 @@ def make_offers(
                 turn = Turn(task, candidate, start[name], delta, others, rows, labels, random)
                 delta = task.clipped(plan.attack(turn))
             deltas[index][name] = delta
-            trial = current.trials.get(name)
+            trial, kept = current.trials.get(name), sent[name, project]
             if trial is not None:
-                value = plan.vote if hostile and plan.vote is not None else evaluate(task, current, name, rows, labels)
+                fair = [*(batch for base, batch in kept if base < trial.against), (rows, labels)]
+                value = plan.vote if hostile and plan.vote is not None else evaluate(task, current, name, fair)
                 scores[index][name] = TrialScore(trial.version, value)
+            kept.append((current.candidate.version, (rows, labels)))
+            del kept[:-KEPT]
     offers = []
     for index, project in enumerate(projects):
         update = Update(
@@ -198,8 +207,9 @@ def make_offers(
     return offers
 
 
-def evaluate(task: SimulatedTask, current: CurrentModels, name: str, rows: Array, labels: Array) -> float:
-    """Return the evaluation that an honest project sends."""
+def evaluate(task: SimulatedTask, current: CurrentModels, name: str, batches: Sequence[Batch]) -> float:
+    """Return the evaluation that an honest project sends: on what it learns now, and what production has learned."""
+    rows, labels = map(np.concatenate, zip(*batches, strict=True))
     trial, production = (
         task.losses(to_numpy(vector).astype(float), rows, labels).mean()
         for vector in (current.trials[name].vector, current.production[name])

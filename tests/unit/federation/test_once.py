@@ -16,7 +16,7 @@ from fedstep.federation.transport import HttpResponse, RetryPolicy
 from fedstep.history.merge import merge_folder
 from fedstep.history.project_store import ProjectStore, StoreLocked, exclusive
 from fedstep.importers.backfill_run import BackfillTrainer
-from fedstep.model.training import load_unsent
+from fedstep.model.training import load_queue
 from fedstep.pipeline.train import learn, train
 from fedstep.results import Exchange, TrainReport
 from fedstep.types import (
@@ -97,7 +97,7 @@ def copy_of(home: ProjectStore, name: str) -> ProjectStore:
 
 def unsent(home: ProjectStore) -> set[str]:
     """The builds whose rows wait."""
-    return {ripe.example.subject for ripe in load_unsent(home).get("build-failure", ())}
+    return {ripe.example.subject for ripe in load_queue(home).waiting.get("build-failure", ())}
 
 
 def updates(home: ProjectStore) -> list[str]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedstep.federation.messages import Model, Update, pack_update, unpack_update
-from fedstep.federation.update_builder import SCORE_BOUND, example_loss, make_update, score_trial
+from fedstep.federation.update_builder import KEPT, SCORE_BOUND, example_loss, make_update, score_trial
 from fedstep.history.records import Example
 from fedstep.model.labels import LabelledExample
 from fedstep.model.linear import zeros
@@ -115,3 +115,61 @@ class TestUpdate:
             expect(Update, make_update(backlog, one, keyed)[0]) for one in (model(0.0), model(3.0, flaky=7))
         )
         assert plain.deltas == tried.deltas
+
+
+class TestSentExamples:
+    """What was sent before tells of a version on trial, too, where production and the trial have learned it alike."""
+
+    def test_examples_that_production_has_learned_count(self):
+        """A trial of later than these examples became production: it has learned them, and so has the next trial."""
+        before, now = _queue_after(model(0.5)), model(0.05, flaky=7)
+        now = now._replace(production={**now.production, "flaky": model(-0.1, flaky=3).trial["flaky"]})
+        made = expect(Update, make_update(_refilled(before, label=0.0), now, keyed)[0])
+        both = (*drawn(50), *drawn(50, label=0.0))
+        assert made.scores == {"flaky": score_trial("flaky", now, both)}
+        assert made.examples == {"flaky": 32}
+
+    @pytest.mark.parametrize("promoted", [False, True])
+    def test_examples_that_the_trial_alone_has_learned_do_not(self, promoted: bool):
+        """Production is as old as then, or was on trial then: on what it alone has learned, a trial seems better."""
+        then = model(0.5, flaky=3)
+        before, now = _queue_after(then), model(0.05, flaky=7)
+        if promoted:
+            now = now._replace(production={**now.production, "flaky": then.trial["flaky"]})
+        made = expect(Update, make_update(_refilled(before, label=0.0), now, keyed)[0])
+        assert made.scores == {"flaky": score_trial("flaky", now, drawn(50, label=0.0))}
+
+    def test_what_is_kept_is_bounded_and_has_no_names(self):
+        """The newest batches are kept, and of a long one its newest examples."""
+        queue = ExampleQueue()
+        for number in range(12):
+            queue = _queue_after(model(0.0), _refilled(queue, label=float(number % 2)))
+        kept = [one for batch in queue.sent["flaky"] for one in batch.examples]
+        assert [one.label for one in kept] == ([0.0] * 50 + [1.0] * 50) * (KEPT // 2)
+        assert {(one.example.subject, one.example.run, one.example.private) for one in kept} == {("", 0, ())}
+        long = ExampleQueue(waiting={"flaky": (*drawn(100, 0.0), *drawn(100, 1.0))}, sent=queue.sent)
+        assert [one.label for one in _queue_after(model(0.0), long).sent["flaky"][-1].examples] == [1.0] * 100
+
+    def test_rare_words_are_not_kept(self):
+        """What a batch did not reveal when it was sent is not revealed by a later evaluation."""
+        word = _word_column()
+        rare = [one._replace(example=one.example._replace(indices=(0, word), values=(1.0, 1.0))) for one in drawn(2)]
+        queue = _queue_after(model(0.0), ExampleQueue(waiting={"flaky": (*rare, *drawn(60)[2:])}))
+        assert all(word not in one.example.indices for batch in queue.sent["flaky"] for one in batch.examples)
+
+
+def _queue_after(shared: Model, queue: ExampleQueue | None = None) -> ExampleQueue:
+    """Return the queue once what waits was sent; by default a batch of positive examples."""
+    update, left = make_update(queue or _refilled(ExampleQueue(), label=1.0), shared, keyed)
+    expect(Update, update)
+    return left
+
+
+def _refilled(queue: ExampleQueue, label: float) -> ExampleQueue:
+    named = tuple(one._replace(example=one.example._replace(private=("class=A",))) for one in drawn(50, label))
+    return queue._replace(waiting={"flaky": named})
+
+
+def _word_column() -> int:
+    start, _ = schema().tasks["flaky"].word_lists()[0]
+    return start

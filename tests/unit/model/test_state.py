@@ -14,6 +14,7 @@ from fedstep.model.linear import CalibrationScore, LocalWeights, PlattScaling, Q
 from fedstep.model.state import (
     ExampleQueue,
     LocalModel,
+    SentBatch,
     decode_local_model,
     decode_queue,
     encode_local_model,
@@ -38,7 +39,11 @@ rows = st.builds(
 )
 many = st.dictionaries(tasks, st.lists(rows, max_size=3).map(tuple))
 ripe = st.builds(LabelledExample, rows, short, st.sampled_from([0.5, 1.0]))
-ripes = st.dictionaries(tasks, st.lists(ripe, max_size=3).map(tuple))
+ripes_of = st.lists(ripe, max_size=3).map(tuple)
+ripes = st.dictionaries(tasks, ripes_of)
+sent = st.dictionaries(
+    tasks, st.lists(st.builds(SentBatch, ripes_of, st.lists(names, max_size=2).map(tuple)), max_size=3).map(tuple)
+)
 locals_ = st.builds(LocalWeights, st.dictionaries(st.integers(0, 99), numbers), st.dictionaries(names, numbers))
 corrections = st.builds(
     LocalModel,
@@ -57,12 +62,18 @@ class TestCaches:
         assert decode_local_model(encode_local_model(correction, "abc")) == (correction, "abc")
 
     @settings(max_examples=30, deadline=None)
-    @given(st.builds(ExampleQueue, many, ripes, ripes))
+    @given(st.builds(ExampleQueue, many, ripes, ripes, sent))
     def test_backlog_round_trips_and_its_bytes_are_stable(self, backlog: ExampleQueue) -> None:
         """A backlog comes back exactly, and the same one gives the same bytes."""
         packed = encode_queue(backlog, "abc")
         assert decode_queue(packed) == (backlog, "abc")
         assert encode_queue(decode_queue(packed)[0], "abc") == packed
+
+    def test_queue_of_an_earlier_version_has_sent_nothing(self):
+        """Until now what was sent was not kept: such a file is read as it is, and nothing is learned again."""
+        fields = json.loads(encode_queue(ExampleQueue(), "abc"))
+        del fields["sent"]
+        assert decode_queue(json.dumps(fields).encode()) == (ExampleQueue(), "abc")
 
     @given(st.binary(max_size=80))
     def test_any_bytes_are_a_history_error(self, content: bytes) -> None:

@@ -22,7 +22,11 @@ from fedstep.server.aggregation.step import (
 )
 from fedstep.server.gate import ActiveCounts, Evaluation, Gate, UpdateEvaluations
 
-RULES = {"flaky": AggregationRules(1.0, decay=0.0), "build-duration": AggregationRules(0.2, decay=0.0)}
+STARTER = (9.0,)  # no vector here is what a task without a starter model begins with
+RULES = {
+    "flaky": AggregationRules(1.0, decay=0.0, start=STARTER * 5),
+    "build-duration": AggregationRules(0.2, decay=0.0, start=STARTER * 3),
+}
 GATE = Gate()
 BETTER = tuple(Evaluation(f"p{n % 9}", f"o{n % 9}", -0.3) for n in range(60))
 ACTIVE = ActiveCounts(9, 9)
@@ -69,6 +73,17 @@ class TestTrial:
         early = replace(moment, version=version, current=replace(moment.current, trials={}))
         made = next_version(early, RULES, GATE)
         assert [trial.task for trial in made.trials] == (["flaky", "build-duration"] if tried else [])
+
+    @pytest.mark.parametrize("start", [(), (0.0,) * 5])
+    @pytest.mark.parametrize(("version", "tried"), [(5, False), (9, False), (10, True)])
+    def test_first_trial_from_zero_waits_for_ten(
+        self, moment: AggregationInput, start: tuple[float, ...], version: int, tried: bool
+    ):
+        """A production that has learned nothing is as good as chance: a version of five aggregations was worse once."""
+        early = replace(moment, version=version, current=replace(moment.current, trials={}))
+        rules = {**RULES, "flaky": AggregationRules(1.0, decay=0.0, start=start)}
+        tasks = [trial.task for trial in next_version(early, rules, GATE).trials]
+        assert ("flaky" in tasks, "build-duration" in tasks) == (tried, True)
 
     def test_mean_of_the_newest_five_candidates_is_tried(self, moment):
         """One that is not five aggregations after production knows too little, or was there before it."""

@@ -16,6 +16,7 @@ _JAVA_PARAMETERS = re.compile(r"[(\[{].*", re.S)  # pays(int)[2], pays[2], pays{
 _GO_TEST = re.compile(r"(?:Test|Fuzz|Example)\w*")
 # What a reporter may write between titles, or white space; an id has "#x09" for a tab.
 _BETWEEN = re.compile(r"\s*([›»→⇒•·—–~=>|/\\.:;,+&-]+)\s*|(?:\s|#x0[9AD])+")
+_VARIANT = re.compile(r"(\[[^\]]+\])\s+(?=\S)")
 _TAGS = r"(\s+@\S+)*"
 _ESCAPED = re.compile(r"#x(?:[01][0-9A-F]|7F|[89][0-9A-F]|202[89])")  # as escape_character writes UNPRINTABLE
 
@@ -197,13 +198,16 @@ def _title(failure: FailureVerdict) -> str:
 
     Reporters put the titles of `describe` into class, name or both, with a separator of their own, and begin the name
     of a top-level test with it (jest-junit: " top"). An attribute of XML has a space where the title has a new line.
-    Where the report leaves open which titles are part of the full name, the pattern fits with and without them.
+    Where the report leaves open which titles are part of the full name, the pattern fits with and without them, and so
+    it does for what may be a variant in the id: a browser, or one of two report files.
     """
     group, name = _class_and_name(failure.test)
+    variant = _VARIANT.match(name)
+    start, name = (rf"({_escaped(variant[1])}\s+)?", name[variant.end() :]) if variant else ("", name)
     titles, own = _plain(group).split(), _plain(name).split()
     if not own or not titles or titles == own or _is_file(group):
-        return _words(name) if own else ""
-    pattern = f"{_optional(group)}{_words(name)}"
+        return f"{start}{_words(name)}" if own else ""
+    pattern = f"{_optional(group)}{start}{_words(name)}"
     return f"({pattern}|{_words(group)})" if titles[-len(own) :] == own else pattern
 
 

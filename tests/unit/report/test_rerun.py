@@ -136,6 +136,15 @@ class TestRunners:
         assert re.search(pattern, full_name)
         assert not re.search(pattern, f"{full_name} too")
 
+    @pytest.mark.parametrize("runner", ["jest", "vitest", "mocha"])
+    def test_a_variant_in_the_id_is_no_part_of_the_title(self, runner: str) -> None:
+        """The runner knows no browser and no report file by that name; a title may begin with brackets all the same."""
+        for test in ("src/cart.test.js#[firefox] cart adds", "cart#[web/report-1] adds"):
+            pattern = shlex.split(line(runner, test))[-1]
+            assert re.search(pattern, "cart adds")
+            assert not re.search(pattern, "cart adds too")
+        assert re.search(shlex.split(line(runner, "src/cart.test.js#[odd] adds"))[-1], "[odd] adds")
+
     def test_playwright_finds_a_test_of_one_project_with_its_tags(self) -> None:
         """Playwright compares project, file, titles and tags; a title of another project or file must not run."""
         pattern = shlex.split(line("playwright", "cart.spec.js#[mobile] cart › pays (twice)"))[-1]

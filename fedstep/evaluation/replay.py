@@ -25,7 +25,7 @@ from fedstep.evaluation.corpus import (
     write_steps,
 )
 from fedstep.evaluation.ordering import SourceWordsOf, order_recorded_tests
-from fedstep.evaluation.replay_tests import Truth, predict_test_times, rerun_steps, test_steps
+from fedstep.evaluation.replay_tests import NO_WORDS, KnownWords, Truth, predict_test_times, rerun_steps, test_steps
 from fedstep.features.build_features import (
     Estimate,
     duration_example,
@@ -40,6 +40,7 @@ from fedstep.history.summary import MAXIMUM_BUILDS, PastBuild, PlannedBuild, pas
 from fedstep.history.word_index import split_words
 from fedstep.importers.recorded_builds import find_build_folders, read_folder
 from fedstep.ingest.ci import parse_time
+from fedstep.schema.schema import sub_words
 from fedstep.types import Build, Change, Dropped, FileChange, FinishedBuild, Unavailable
 
 PACE = 0.3  # of the exponential average: weight of the newest build
@@ -133,10 +134,20 @@ class _Bin:
                 self.named.append(item)
 
 
-def extract(project: CorpusProject, task: str, reruns: CorpusProject | None, path: Path) -> Extracted:
-    """Write the project's steps for this task to `path`; `reruns`: the table of its tests' reruns."""
+def extract(
+    project: CorpusProject, task: str, reruns: CorpusProject | None, path: Path, word_weights: Sequence[float] = ()
+) -> Extracted:
+    """Write the project's steps for this task to `path`.
+
+    `reruns` is the table of its tests' reruns: of the flaky task the truth, of triage the words of their source alone.
+    `word_weights` as in `triage_values`; they must not be learned from this project.
+    """
     dropped = _Bin()
-    count = write_steps(path, READERS[project.kind](project, task, reruns, dropped))
+    if project.kind in TESTED and task in TEST_TASKS:
+        steps = _steps_of_tests(project, task, reruns, _evidence(project, dropped), word_weights)
+    else:
+        steps = READERS[project.kind](project, task, dropped)
+    count = write_steps(path, steps)
     return Extracted(project.name, path, count, dropped.count, tuple(dropped.named))
 
 
@@ -208,36 +219,41 @@ def recorded_builds(project: CorpusProject) -> list[FinishedBuild]:
     return list(_evidence(project, _Bin()))
 
 
-def _from_builds(project: CorpusProject, task: str, _: CorpusProject | None, dropped: _Bin) -> Iterator[BuildStep]:
+def _from_builds(project: CorpusProject, task: str, dropped: _Bin) -> Iterator[BuildStep]:
     builds = (build for build in dropped.sift(in_order(iter_builds(project.path))) if isinstance(build, PastBuild))
     return build_steps(builds, task)
 
 
-def _from_folders(
-    project: CorpusProject, task: str, reruns: CorpusProject | None, dropped: _Bin
-) -> Iterator[BuildStep]:
-    builds = _evidence(project, dropped)
-    if task in TEST_TASKS:
-        return test_steps(builds, task, Truth(recorded_kinds(project.beside("truth.csv")), _flaky(reruns)))
-    return build_steps(map(_past, builds), task)
+def _from_folders(project: CorpusProject, task: str, dropped: _Bin) -> Iterator[BuildStep]:
+    return build_steps(map(_past, _evidence(project, dropped)), task)
 
 
-def _from_tests(
-    project: CorpusProject, _task: str, _reruns: CorpusProject | None, _dropped: _Bin
-) -> Iterator[BuildStep]:
+def _from_tests(project: CorpusProject, _task: str, _dropped: _Bin) -> Iterator[BuildStep]:
     return rerun_steps(read_tests(project.path))
 
 
-def _from_results(project: CorpusProject, task: str, _: CorpusProject | None, dropped: _Bin) -> Iterator[BuildStep]:
-    return test_steps(_evidence(project, dropped), task, Truth())
-
-
-READERS: Mapping[str, Callable[[CorpusProject, str, CorpusProject | None, _Bin], Iterator[BuildStep]]] = {
+TESTED = ("folders", "results")  # kinds of projects with reports of tests
+READERS: Mapping[str, Callable[[CorpusProject, str, _Bin], Iterator[BuildStep]]] = {
     "builds": _from_builds,
     "folders": _from_folders,
-    "results": _from_results,
     "tests": _from_tests,
 }
+
+
+def _steps_of_tests(
+    project: CorpusProject,
+    task: str,
+    reruns: CorpusProject | None,
+    builds: Iterable[FinishedBuild],
+    word_weights: Sequence[float],
+) -> Iterator[BuildStep]:
+    kinds = recorded_kinds(project.beside("truth.csv")) if project.kind == "folders" else None
+    tests = tuple(read_tests(reruns.path)) if reruns else ()
+    if task == "triage":
+        sources = {test.test: sub_words(test.identifiers) for test in tests}
+        return test_steps(builds, task, Truth(kinds), KnownWords(word_weights, sources))
+    truth = Truth(kinds, {test.test: test.flaky for test in tests} if reruns else None)
+    return test_steps(builds, task, truth, NO_WORDS)
 
 
 def _started(folder: Path) -> float:
@@ -262,10 +278,6 @@ def recorded_kinds(path: Path) -> Mapping[tuple[str, str], bool] | None:
         return None
     with path.open(newline="", encoding="utf-8") as file:
         return {(row["build"], row["test"]): row["kind"] == "flake" for row in csv.DictReader(file)}
-
-
-def _flaky(reruns: CorpusProject | None) -> Mapping[str, bool] | None:
-    return {test.test: test.flaky for test in read_tests(reruns.path)} if reruns else None
 
 
 def interleaved(projects: Sequence[Extracted], seed: int | None = None) -> Iterator[tuple[str, BuildStep]]:

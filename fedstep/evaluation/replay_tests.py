@@ -1,10 +1,11 @@
 """Replay recorded reports through the production code in memory, for the two tasks about tests."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from math import isnan, log, nan
+from types import MappingProxyType
 from typing import NamedTuple
 from zlib import crc32
 
@@ -39,12 +40,23 @@ class Truth(NamedTuple):
     tests: Mapping[str, bool] | None = None
 
 
+class KnownWords(NamedTuple):
+    """What triage is told of words: their weights, learned from other projects, and those of each test's own source."""
+
+    weights: Sequence[float] = ()
+    sources: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+
+
+NO_WORDS = KnownWords()
+
+
 @dataclass(slots=True)
 class _Replay:
     """The project at one moment."""
 
     task: str
     truth: Truth
+    words: KnownWords
     summary: Summary = field(default_factory=Summary)
     pending: list[Example] = field(default_factory=list)
     keys: dict[tuple[str, int], int] = field(default_factory=dict)  # of the cases whose rows are pending
@@ -61,13 +73,13 @@ class _Started(NamedTuple):
     first_key: int
 
 
-def test_steps(builds: Iterable[FinishedBuild], task: str, truth: Truth) -> Iterator[BuildStep]:
+def test_steps(builds: Iterable[FinishedBuild], task: str, truth: Truth, words: KnownWords) -> Iterator[BuildStep]:
     """Yield a step for each build, given in the order of starts.
 
     Tests are predicted when their reports exist: known are the builds that ended before this one did.
     With a truth by test, only the last step is scored: the prediction for every test after the whole history.
     """
-    replay = _Replay(task, truth)
+    replay = _Replay(task, truth, words)
     number = -1
     for number, finished in enumerate(builds):
         known = _finish(replay, finished.finished_at)
@@ -92,7 +104,10 @@ def _start(replay: _Replay, number: int, evidence: FinishedBuild) -> tuple[Case,
     )
     source = build.duration.source if isinstance(build.duration, Duration) else ""
     planned = plan_build(build.situation, stream_name(ci, source), "")
-    rows = ROWS[replay.task](replay.summary, build, planned)
+    if replay.task == "flaky":
+        rows = flaky_examples(replay.summary, build, _due)
+    else:
+        rows = triage_examples(replay.summary, build, planned, replay.words.weights)
     guesses = _guesses(replay, rows)
     first = replay.cases
     cases = tuple(
@@ -112,7 +127,8 @@ def _finish(replay: _Replay, now: float) -> tuple[KnownLabel, ...]:
     known: list[KnownLabel] = []
     while replay.running and replay.running[0][0] <= now:
         _, _, (build, planned, rows, first) = heappop(replay.running)
-        replay.summary = apply_record(replay.summary, build.name, make_record(build, planned.stream, ""))
+        record = make_record(build, planned.stream, "")._replace(source_words=_new_sources(replay, build))
+        replay.summary = apply_record(replay.summary, build.name, record)
         replay.builds.append(build.situation.ci.run)
         fresh = renumber_runs(rows, replay.summary.tests)
         replay.keys |= {(row.subject, row.run): first + n for n, row in enumerate(fresh)}
@@ -122,6 +138,12 @@ def _finish(replay: _Replay, now: float) -> tuple[KnownLabel, ...]:
         waiting = {(row.subject, row.run) for row in replay.pending}
         replay.keys = {index: key for index, key in replay.keys.items() if index in waiting}
     return tuple(known)
+
+
+def _new_sources(replay: _Replay, build: Build) -> Mapping[str, tuple[str, ...]]:
+    """Return the words of the source of the tests that the build ran first; `train` reads them from the checkout."""
+    sources, known = replay.words.sources, replay.summary.tests
+    return {run.test: sources[run.test] for run in build.reports.tests if run.test in sources and run.test not in known}
 
 
 def _known(replay: _Replay, ripe: LabelledExample, stats: TestStats) -> KnownLabel:
@@ -165,12 +187,6 @@ def _last_words(replay: _Replay) -> Iterator[Case]:
 
 def _due(test: str, runs: int) -> bool:
     return is_due(crc32(test.encode()), runs, schema().tasks["flaky"].horizon)
-
-
-ROWS: dict[str, Callable[[Summary, Build, PlannedBuild], tuple[Example, ...]]] = {
-    "flaky": lambda summary, build, _: flaky_examples(summary, build, _due),
-    "triage": triage_examples,
-}
 
 
 PROJECT, FLAKY_SHARE, ENOUGH, MOST = 1000.0, 0.05, 10, 5.0  # a plateau: half or twice as much changes little

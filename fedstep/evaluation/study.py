@@ -63,7 +63,7 @@ TASKS = {
     "build-failure": ("builds", "folders"),
     "test-duration": ("results", "folders"),
     "flaky": ("folders", "results", "tests"),
-    "triage": ("folders", "results"),
+    "triage": ("folders", "results", "tests"),
     "test-failure": ("folders", "results"),
 }
 LOCAL_TASKS = {"test-duration": time_tests, "test-failure": order_project}  # nothing of them is shared
@@ -167,17 +167,37 @@ def _extracted(
     """Extract a file of steps per project; a table of reruns beside folders of the same name is their truth."""
     reruns = {project.name: project for project in projects if project.kind == "tests"}
     played = [project for project in projects if project.kind != "tests" or not _is_truth(project, projects)]
+    weights: Mapping[str, Sequence[float]] = {}
+    if plan.task == "triage":
+        played = [project for project in played if project.kind != "tests"]
+        with workers(plan.backend, plan.jobs):
+            weights = learn_words(projects, plan.seed, folder / "words.jsonl")
     paths = [folder / f"{number}.jsonl" for number in range(len(played))]
     if plan.task in LOCAL_TASKS:
         jobs = [delayed(LOCAL_TASKS[plan.task])(*one) for one in zip(played, paths, strict=True)]
     else:
         jobs = [
-            delayed(extract)(project, plan.task, reruns.get(project.name), path)
+            delayed(extract)(project, plan.task, reruns.get(project.name), path, weights.get(project.name, ()))
             for project, path in zip(played, paths, strict=True)
         ]
     with workers(plan.backend, plan.jobs):
         done = Parallel(return_as="generator")(jobs)
         return list(progress(done, "reading", len(played)))
+
+
+def learn_words(projects: Sequence[CorpusProject], seed: int, path: Path) -> Mapping[str, Sequence[float]]:
+    """Return the weights by which triage judges words, by project: learned from the tables of reruns of the others.
+
+    `path` is a file to work with. {} where no table is given: then words count nothing.
+    """
+    tables = [project for project in projects if project.kind == "tests"]
+    rows = {table.name: lessons(extract(table, "flaky", None, path)) for table in tables}
+    names = sorted({project.name for project in projects if project.kind != "tests" and set(rows) - {project.name}})
+    others = [frozenset(rows) - {name} for name in names]
+    distinct = sorted(set(others), key=sorted)
+    jobs = (delayed(train_global)("flaky", {name: rows[name] for name in sorted(some)}, seed) for some in distinct)
+    learned = dict(zip(distinct, Parallel()(jobs), strict=True))
+    return {name: learned[some] for name, some in zip(names, others, strict=True)}
 
 
 def _extracted_reruns(projects: Sequence[CorpusProject], plan: StudyPlan, folder: Path) -> list[Extracted]:

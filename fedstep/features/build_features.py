@@ -576,15 +576,20 @@ class BuildExamples(NamedTuple):
 
 
 def build_examples(
-    summary: Summary, build: Build, planned: PlannedBuild, due: Callable[[str, int], bool]
+    summary: Summary,
+    build: Build,
+    planned: PlannedBuild,
+    due: Callable[[str, int], bool],
+    word_weights: Sequence[float] = (),
 ) -> BuildExamples:
     """Return the examples by task, from the summary before the build.
 
-    `due(test, runs)` tells whether a test gives a flaky example: at most one per horizon.
+    `due(test, runs)` tells whether a test gives a flaky example: at most one per horizon. `word_weights` as in
+    `triage_values`.
     """
     rows: dict[str, tuple[Example, ...]] = {
         "flaky": flaky_examples(summary, build, due),
-        "triage": triage_examples(summary, build, planned),
+        "triage": triage_examples(summary, build, planned, word_weights),
         "build-failure": (failure_example(summary.builds, planned, build.name, build.outcome),),
         "build-duration": (),
     }

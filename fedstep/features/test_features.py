@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from math import exp, isnan, log, log1p
+from math import exp, fsum, inf, isnan, log, log1p
+from operator import add
 from typing import NamedTuple
 
 from fedstep.history.flakiness import (
@@ -41,6 +42,7 @@ from fedstep.types import Build, Change, Outcome, TestRun
 LEAST_RATE = 0.002  # flips per run that begin to count
 DOUBT_OF_OTHERS = 0.5  # how much of a flake a failure of a class-mate counts that may have been one
 FLAKES_SAY = 2.0  # how fast the flakes of class-mates convince
+FEWEST_WITH_WORDS = 20  # tests of a project, from which on the words of one are compared with those of the others
 ACTIVE_BUILDS = 20  # a test that did not run in the last so many builds is not predicted
 
 
@@ -236,22 +238,54 @@ class _Failures(NamedTuple):
     context: FailureContext
 
 
-def triage_values(tests: TestTable, build: Build, repeated: str) -> list[tuple[TestRun, Raw]]:
+def word_evidence(tests: TestTable, weights: Sequence[float]) -> list[float]:
+    """Return for each test, in nats, how much its words are like those of flaky tests, beside its project's others.
+
+    It is the log-odds that the flaky task sees in the words of its name and source, as standard scores among the
+    project's tests: neither what all its tests have in common nor the size of the weights counts. A source that is not
+    known says nothing; in a project of few tests nothing does.
+    """
+    task, stats = schema().tasks["flaky"], list(tests.values())
+    sources = [None if one.source_words is None else read_coordinates(one.source_words) for one in stats]
+    names = task.added("name", weights, [read_coordinates(one.name_words) for one in stats])
+    uses = task.added("source", weights, sources)
+    counts = task.added("source-words", weights, [None if words is None else len(words) for words in sources])
+    known = [None if words is None else one + count for words, one, count in zip(sources, uses, counts, strict=True)]
+    said = list(map(add, _beside_mean(names), _beside_mean(known)))
+    spread = (fsum(one * one for one in said) / max(len(said), 1)) ** 0.5
+    if len(said) < FEWEST_WITH_WORDS or not 0.0 < spread < inf:
+        return [0.0] * len(said)
+    return [max(-WEIGHTS.most_of_words, min(WEIGHTS.most_of_words, WEIGHTS.words * one / spread)) for one in said]
+
+
+def _beside_mean(values: Sequence[float | None]) -> list[float]:
+    """Return the values less their mean; 0 for one that is not known."""
+    known = [value for value in values if value is not None]
+    mean = fsum(known) / len(known) if known else 0.0
+    return [0.0 if value is None else value - mean for value in values]
+
+
+def triage_values(
+    tests: TestTable, build: Build, repeated: str, word_weights: Sequence[float] = ()
+) -> list[tuple[TestRun, Raw]]:
     """Return each failure of the build with the triage task's raw values by part name.
 
     Args:
         tests: The table as it stood before the build, with every failed test in it (`with_tests`).
         build: The build.
         repeated: The stream, if the build before in it ran the same code in another run; else "".
+        word_weights: The weights of the flaky task by which words are judged (`word_evidence`); () judges none.
     """
     runs = [run for run in build.reports.tests if run.outcome in "fck"]
     if not runs:
         return []
     failures = _common_facts(tests, build, runs, repeated)
     ranks, history, rows, by_id = time_ranks(tests), history_columns(tests), row_indices(tests), index_tests(tests)
+    words = word_evidence(tests, word_weights) if word_weights else [0.0] * len(tests)
     return [
-        (run, _values(by_id[run.test], run, failures, ranks[rows[run.test]], row_of(history, rows[run.test])))
+        (run, _values(by_id[run.test], run, failures, ranks[row], words[row], row_of(history, row)))
         for run in runs
+        for row in (rows[run.test],)
     ]
 
 
@@ -266,15 +300,20 @@ def _common_facts(tests: TestTable, build: Build, runs: Sequence[TestRun], repea
     )
 
 
-def _values(stats: TestStats, run: TestRun, failures: _Failures, rank: float | None, history: Raw) -> Raw:
+def _values(stats: TestStats, run: TestRun, failures: _Failures, rank: float | None, words: float, history: Raw) -> Raw:
     commit = _on_this_commit(stats, run, failures)
     # A failure that was confirmed in every rerun counts as one more in a row.
     repeats = stats.streak + (run.outcome == Outcome.CONFIRMED)
     evidence = failures.context.evidence(stats, run.test, repeats, type_fingerprint(run.failure_type))
     if not stats.streak:
-        evidence = evidence._replace(companions=failures.context.new_companions(run.test))
+        again = stats.failures > 0 and not stats.flips
+        evidence = evidence._replace(companions=failures.context.new_companions(run.test, again))
+    if stats.runs and not stats.failures:
+        evidence = evidence._replace(past=evidence.past + WEIGHTS.first_failure)
     if rank is not None and not stats.flips:
         evidence = evidence._replace(time=WEIGHTS.slow * rank)
+    if not stats.flips:
+        evidence = evidence._replace(words=words)
     if not stats.flips and names_environment(run):
         evidence = evidence._replace(environment=WEIGHTS.environment)
     if commit in ("passed", "both"):
@@ -353,7 +392,9 @@ def flaky_examples(summary: Summary, build: Build, due: Callable[[str, int], boo
     )
 
 
-def triage_examples(summary: Summary, build: Build, planned: PlannedBuild) -> tuple[Example, ...]:
+def triage_examples(
+    summary: Summary, build: Build, planned: PlannedBuild, word_weights: Sequence[float] = ()
+) -> tuple[Example, ...]:
     """Return an example for each failure; none in an incident."""
     if is_incident(build.reports.tests):
         return ()
@@ -362,5 +403,7 @@ def triage_examples(summary: Summary, build: Build, planned: PlannedBuild) -> tu
     by_id, task = index_tests(tests), schema().tasks["triage"]
     return tuple(
         Example(run.test, by_id[run.test].runs, *task.encode(values), private_test_features(run.test))
-        for run, values in triage_values(tests, build, planned.stream * repeats_last(summary.builds, planned))
+        for run, values in triage_values(
+            tests, build, planned.stream * repeats_last(summary.builds, planned), word_weights
+        )
     )

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from fedstep.errors import MALFORMED, FedstepError
@@ -75,6 +76,14 @@ def load_starter_bytes() -> bytes:
     """Return the bytes of the starter model of the package."""
     with open(_STARTER, "rb") as file:
         return file.read()
+
+
+def load_word_weights() -> Sequence[float]:
+    """Return the weights of the flaky task by which the words of a failed test are judged: those of the starter model.
+
+    An aggregator that chose them could make the one coefficient of this evidence reveal a single word.
+    """
+    return load_starter_model().production["flaky"]
 
 
 def load_starter_model() -> Model:

@@ -86,11 +86,14 @@ class EvidenceWeights(NamedTuple):
     new_companion: float = 1.7  # the same in the build of the failure, which no later run has judged yet
     new_most_companions: int = 2
     new_class_mates: float = 1.0  # any number of them
+    first_failure: float = 0.4  # of a test that ran before: more of them are flakes than the other evidence says
 
     alike: int = 5  # so many tests that fail for the first time in one build with one message are one coincidence ...
     coincidence: float = -3.4  # ... as much as companions can say
 
     environment: float = 2.0  # its message names the network or the machine; of a test that never flipped
+    words: float = 1.0  # a standard score of its words among the project's tests, where it never flipped ...
+    most_of_words: float = 3.0
     slow: float = 1.0  # by the rank of its time, -1 to 1, where the test never flipped: slow ones flake more
     passed_on_commit: float = 5.0  # the test passed on the very commit that it fails on
     other_branch: float = -0.6  # it passed on another branch, where what broke it may never have been
@@ -124,6 +127,7 @@ class FlakeEvidence(NamedTuple):
     kind: float = 0.0  # whether it failed as its flips did
     time: float = 0.0  # how long a test that never flipped takes
     environment: float = 0.0  # whether the message of a test that never flipped names the network or the machine
+    words: float = 0.0  # whether the words of a test that never flipped are like those of flaky tests
     end_change: float = 0.0  # the change with which the spell ended
 
     def score(self) -> float:
@@ -135,6 +139,7 @@ class FlakeEvidence(NamedTuple):
             + self.kind
             + self.time
             + self.environment
+            + self.words
             + self.end_change
             + self.commit
         )
@@ -300,9 +305,12 @@ class FailureContext(NamedTuple):
         evidence = companion_evidence(*_count_others(self.fresh, test))
         return min(evidence, WEIGHTS.coincidence) if self.alike[signature] >= WEIGHTS.alike else evidence
 
-    def new_companions(self, test: str) -> float:
-        """Return the same for a failure of this build, before a later run judges it."""
-        return new_companion_evidence(*_count_others(self.fresh, test))
+    def new_companions(self, test: str, again: bool = False) -> float:
+        """Return the same for a failure of this build, before a later run judges it.
+
+        With `again` the test failed before and never flipped: counted are all such tests, as for `companions_anew`.
+        """
+        return new_companion_evidence(*_count_others(self.unflipped if again else self.fresh, test))
 
     def companions_anew(self, test: str) -> float:
         """Return the same of all tests without a flip, as a group that fails together twice is one coincidence."""

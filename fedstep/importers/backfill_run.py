@@ -20,7 +20,7 @@ from fedstep.errors import HistoryError
 from fedstep.features.build_features import build_examples
 from fedstep.features.test_failure import first_failure_share
 from fedstep.federation.messages import pack_update
-from fedstep.federation.model_cache import CachedModel, load_model
+from fedstep.federation.model_cache import CachedModel, load_model, load_word_weights
 from fedstep.federation.outbox import Outbox
 from fedstep.federation.sync import may_contribute, record_contribution
 from fedstep.federation.update_builder import make_update
@@ -236,7 +236,7 @@ class BackfillTrainer:
     """Learn builds into the state in memory. Records are written at once, the caches made from them by `save`."""
 
     def __init__(self, store: ProjectStore, cached: CachedModel) -> None:
-        self.store, self.cached = store, cached
+        self.store, self.cached, self.words = store, cached, load_word_weights()
         state, files = load_state(store), store.log.files()
         self.state = replace(state, summary=forget_pruned(store, state.summary))
         self.imported = ImportedBuilds(store)
@@ -279,7 +279,7 @@ class BackfillTrainer:
         planned = plan_build(finished.situation, stream_name(finished.situation.ci, source, summary.builds), author)
         entry = make_record(build, planned.stream, author)._replace(
             schema=schema().digest,
-            **build_examples(summary, build, planned, self.due)._asdict(),
+            **build_examples(summary, build, planned, self.due, self.words)._asdict(),
             forecast=self._forecast(build, planned),
         )
         file = self.store.log.append(entry)
@@ -290,7 +290,8 @@ class BackfillTrainer:
 
     def _forecast(self, build: Build, planned: PlannedBuild) -> Forecast:
         """Return what would have been predicted for the build with today's shared model and the builds before it."""
-        predictor, summary = Predictor(self.cached.model.production, self.state.correction), self.state.summary
+        predictor = Predictor(self.cached.model.production, self.state.correction, self.words)
+        summary = self.state.summary
         expected, risk = predictor.duration(summary, planned), predictor.failure(summary, planned)
         version = self.cached.model.production_version if self.cached.url else 0
         failures = predictor.failures(summary, build, planned.stream)

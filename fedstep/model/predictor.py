@@ -46,13 +46,18 @@ MOST_RECENT_BUILDS = 20  # counted for a reason
 CERTAIN = 2.0**-53  # the smallest distance of a probability from 0 and 1 that its reasons can add up to
 
 
-def load_predictor(store: ProjectStore, production: Mapping[str, Sequence[float]]) -> "Predictor":
-    """Return a predictor that combines the shared weights `production` with what this project has learned."""
+def load_predictor(
+    store: ProjectStore, production: Mapping[str, Sequence[float]], words: Sequence[float] = ()
+) -> "Predictor":
+    """Return a predictor that combines the shared weights `production` with what this project has learned.
+
+    `words` are the weights by which the words of a failed test are judged; only a verdict on failures needs them.
+    """
     try:
         correction, _ = decode_local_model(store.read(CORRECTION))
     except HistoryError:  # not written yet, damaged, or of another version: `train` writes it again
         correction = LocalModel()
-    return Predictor(production, correction)
+    return Predictor(production, correction, words)
 
 
 class Predictor(NamedTuple):
@@ -60,6 +65,7 @@ class Predictor(NamedTuple):
 
     production: Mapping[str, Sequence[float]]
     correction: LocalModel
+    words: Sequence[float] = ()  # of the flaky task, as in `triage_values`
 
     def duration(self, summary: Summary, planned: PlannedBuild) -> Interval | Unavailable:
         """Predict the build's duration, with a 90 % interval and Jenkins' estimate; Unavailable without a build."""
@@ -124,7 +130,7 @@ class Predictor(NamedTuple):
         ran = [run.test for run in build.reports.tests]
         table = with_tests(summary.tests, (run.test for run in build.failures()), ran)
         repeats = repeats_last(summary.builds, plan_build(build.situation, stream, ""))
-        known, rows = index_tests(table), triage_values(table, build, stream * repeats)
+        known, rows = index_tests(table), triage_values(table, build, stream * repeats, self.words)
         return tuple(
             sorted((self._verdict(run, values, known[run.test], summary) for run, values in rows), key=_likeliest)
         )

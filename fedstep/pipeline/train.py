@@ -14,7 +14,7 @@ from fedstep.features.build_features import build_examples
 from fedstep.features.test_duration import NO_TIME, expected_test_seconds
 from fedstep.features.test_failure import began_to_fail, first_failure_share
 from fedstep.federation.messages import Update, pack_update, unpack_update
-from fedstep.federation.model_cache import CachedModel, load_model
+from fedstep.federation.model_cache import CachedModel, load_model, load_word_weights
 from fedstep.federation.outbox import Outbox
 from fedstep.federation.sync import AggregatorLink, may_contribute, pull_model, push_pending, record_contribution
 from fedstep.history.project_store import ProjectStore, StartMark, StoreLocked, exclusive
@@ -169,7 +169,7 @@ def evaluate_build(
 
     `noted` is what its selection was to leave out.
     """
-    loaded, predictor = load_summary(store), load_predictor(store, cached.model.production)
+    loaded, predictor = load_summary(store), load_predictor(store, cached.model.production, load_word_weights())
     summary, context = loaded.summary, finished.situation
     reports = with_known_ids(finished.reports, summary.tests)
     is_passed = finished.outcome is BuildOutcome.PASSED
@@ -254,7 +254,7 @@ def record_build(store: ProjectStore, evaluation: BuildEvaluation, source_words:
     record = make_record(build, evaluation.planned.stream, evaluation.author)._replace(
         source_words={t: tuple(w for w in words[t] if w in vocabulary) for t in words if t not in known},
         schema=schema().digest,
-        **build_examples(summary, build, evaluation.planned, sampling_rule(store))._asdict(),
+        **build_examples(summary, build, evaluation.planned, sampling_rule(store), load_word_weights())._asdict(),
         forecast=evaluation.forecast,
         left_out=evaluation.left_out,
     )

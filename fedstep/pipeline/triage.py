@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 
 from fedstep.errors import InputError
 from fedstep.features.test_features import ACTIVE_BUILDS
-from fedstep.federation.model_cache import CachedModel
+from fedstep.federation.model_cache import CachedModel, load_word_weights
 from fedstep.history.flakiness import is_incident
 from fedstep.history.project_store import ProjectStore
 from fedstep.history.summary import Summary, load_summary, stream_name, usual_stream
@@ -73,7 +73,9 @@ def triage(
     )
     return TriageReport(
         status=local_status(cached, problems),
-        failures=load_predictor(store, cached.model.production).failures(loaded.summary, build, stream),
+        failures=load_predictor(store, cached.model.production, load_word_weights()).failures(
+            loaded.summary, build, stream
+        ),
         model=describe_model(cached, context.started_at),
         reading=count_reports(reports),
         incident=is_incident(reports.tests),

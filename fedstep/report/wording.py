@@ -193,6 +193,10 @@ SIGNED: Mapping[str, tuple[str, str]] = {
         "takes less time than most of the project's tests",
     ),
     "evidence-environment": ("its message names the network or the machine", "its message names no machine"),
+    "evidence-words": (
+        "its words are like those of flaky tests elsewhere",
+        "its words are like those of steady tests elsewhere",
+    ),
     "evidence-commit": ("it passed on this very commit", "it failed before on this very commit"),
     "doubted": ("it failed and passed again, which may have been a flake", "it failed and passed again"),
     "classmates-flakes": ("other tests of its class flaked", "other tests of its class hardly flake"),
@@ -325,6 +329,7 @@ CONCEPTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "runs": ("runs",),
         "time": ("time-rank", "evidence-time", "seconds"),
         "words": ("name", "source"),
+        "likeness": ("evidence-words",),
         "change": ("change", "evidence-change", "files-changed"),
         "commit": ("same-commit", "evidence-commit"),
         "company": ("failures-in-build", "classmates-failing", "evidence-companions"),

@@ -147,7 +147,7 @@ def sub_words(identifiers: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted({piece.lower() for name in identifiers for piece in _PIECE.findall(name) if len(piece) > 1}))
 
 
-VERSION = 5
+VERSION = 6
 _T = TypeVar("_T")
 
 RATES = (0.0, 0.002, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -206,6 +206,7 @@ EVIDENCE = (
     "kind",
     "time",
     "environment",
+    "words",
     "commit",
 )  # fields of `FlakeEvidence`
 EVIDENCE_SCALE = 4.0  # of the log-odds of what was seen of a test
@@ -365,6 +366,11 @@ class Task(NamedTuple):
         ends = (*_starts(self.parts)[1:], len(weights))
         spans = zip(self.parts, self._in_order(columns), _starts(self.parts), ends, strict=True)
         return list(map(sum, zip(*(_added(part, column, weights[a:b]) for part, column, a, b in spans), strict=True)))
+
+    def added(self, part: str, weights: Sequence[float], column: Sequence[Value]) -> list[float]:
+        """Return what each value of one part, given by its name, adds to the margin of its row."""
+        encoder, start, end = next(span for span in self.spans() if span[0].name == part)
+        return list(_added(encoder, column, weights[start:end]))
 
     def _in_order(self, by_name: Mapping[str, _T]) -> list[_T]:
         names = [part.name for part in self.parts]

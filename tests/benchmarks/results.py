@@ -136,7 +136,7 @@ def make_studies(bench: Bench) -> None:
     bench.study("build-failure-federated", "build-failure", *recorded)
     bench.study("flaky-1", "flaky", flaky, "--mode", "global-only")
     for seed in REPLAY_SEEDS:
-        bench.study(f"triage-{seed}", "triage", bench.replayed(100, 0, seed))
+        bench.study(f"triage-{seed}", "triage", bench.replayed(100, 0, seed), flaky)
     for reruns in (0, 1):
         for seed in REPLAY_SEEDS[:2]:
             folder = bench.replayed(30, reruns, seed)
@@ -147,7 +147,7 @@ def make_studies(bench: Bench) -> None:
         bench.study(f"build-duration-{mode}", "build-duration", *recorded, "--mode", mode)
         bench.study(f"build-failure-{mode}", "build-failure", *recorded, "--mode", mode)
     for mode in ("pooled", "global-only"):
-        bench.study(f"triage-{mode}", "triage", bench.replayed(100, 0, 3), "--mode", mode)
+        bench.study(f"triage-{mode}", "triage", bench.replayed(100, 0, 3), flaky, "--mode", mode)
     for seed in REPLAY_SEEDS[:3]:
         bench.study(f"flaky-100-{seed}", "flaky", bench.replayed(100, 0, seed))
     for seed in SEEDS[1:]:
@@ -155,8 +155,8 @@ def make_studies(bench: Bench) -> None:
     for task in ("build-failure", "build-duration"):
         bench.study(f"{task}-global-only", task, *recorded, "--mode", "global-only")
     cold = bench.replayed(100, 0, REPLAY_SEEDS[0])
-    bench.study("cold-triage-recorded", "triage", bench.reports(), bench.regressions(), "--cold-start")
-    bench.study("cold-triage-replayed", "triage", cold, "--cold-start")
+    bench.study("cold-triage-recorded", "triage", bench.reports(), bench.regressions(), flaky, "--cold-start")
+    bench.study("cold-triage-replayed", "triage", cold, flaky, "--cold-start")
     bench.study("cold-flaky-replayed", "flaky", cold, "--cold-start")
     bench.study("cold-build-failure", "build-failure", *recorded, "--cold-start")
 

@@ -17,7 +17,7 @@ from fedstep.errors import InputError
 from fedstep.evaluation.corpus import projects_below
 from fedstep.evaluation.replay import extract
 from fedstep.evaluation.simulated_federation import lessons, train_global
-from fedstep.evaluation.study import TASKS
+from fedstep.evaluation.study import TASKS, learn_words
 from fedstep.federation.messages import Model, pack_model
 from fedstep.model.labels import LabelledExample
 from fedstep.schema.schema import TASK_NAMES, schema
@@ -36,9 +36,15 @@ def learn_starter(places: Sequence[Path], seed: int = 1) -> Mapping[str, "array[
 def read_rows(places: Sequence[Path], task: str, folder: Path) -> Mapping[str, Sequence[LabelledExample]]:
     """The rows of every project by its path: two replays of one project are two projects here."""
     rows: dict[str, Sequence[LabelledExample]] = {}
-    for project in projects_below(places, TASKS[task]):
+    projects = projects_below(places, TASKS[task])
+    tables = {project.name: project for project in projects if project.kind == "tests"} if task == "triage" else {}
+    weights = learn_words(projects, 1, folder / "words.jsonl") if tables else {}
+    for project in projects:
+        if project.kind == "tests" and tables:  # they teach the words, each those of the other projects
+            continue
         named = replace(project, name=str(project.path))
-        rows[named.name] = lessons(extract(named, task, None, folder / "steps.jsonl"))
+        told = tables.get(project.name), folder / "steps.jsonl", weights.get(project.name, ())
+        rows[named.name] = lessons(extract(named, task, *told))
         print(task, project.name, len(rows[named.name]), file=sys.stderr)
     if not rows:
         raise InputError(f"no recorded project to learn {task} from", "Name folders that have some")

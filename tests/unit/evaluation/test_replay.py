@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fedstep.evaluation.corpus import BuildStep, Case, KnownLabel, read_steps, write_steps
 from fedstep.evaluation.replay import Extracted, build_steps, interleaved, with_own_commits
-from fedstep.evaluation.replay_tests import Truth, test_steps
+from fedstep.evaluation.replay_tests import NO_WORDS, Truth, test_steps
 from fedstep.evaluation.simulated_federation import (
     LocalOnly,
     ReadOnlyLearner,
@@ -112,7 +112,7 @@ class TestKnowledge:
         runs = tuple(run._replace(outcome=flipped[run.outcome]) for run in builds[place].reports.tests)
         changed = [*builds]
         changed[place] = builds[place]._replace(reports=Reports(runs))
-        here, there = (list(test_steps(some, task, Truth())) for some in (builds, changed))
+        here, there = (list(test_steps(some, task, Truth(), NO_WORDS)) for some in (builds, changed))
         assert features(here[:place]) == features(there[:place])
         assert [step.known for step in here[: place + 1]] == [step.known for step in there[: place + 1]]
 
@@ -120,7 +120,7 @@ class TestKnowledge:
         builds = reports(random.Random(3), 60)
         told = {(str(number), test): number % 3 == 0 for number in range(60) for test in TESTS}
         for task in ("flaky", "triage"):
-            blind, seeing = (list(test_steps(builds, task, truth)) for truth in (Truth(), Truth(told)))
+            blind, seeing = (list(test_steps(builds, task, truth, NO_WORDS)) for truth in (Truth(), Truth(told)))
             assert features(blind) == features(seeing)
             labels = [
                 [(one.key, one.label, one.weight) for step in steps for one in step.known] for steps in (blind, seeing)
@@ -130,8 +130,8 @@ class TestKnowledge:
     def test_every_label_becomes_known_after_its_case_and_once(self) -> None:
         for steps in (
             list(build_steps(past_builds(random.Random(1), 80), "build-duration")),
-            list(test_steps(reports(random.Random(1), 80), "flaky", Truth())),
-            list(test_steps(reports(random.Random(1), 80), "triage", Truth())),
+            list(test_steps(reports(random.Random(1), 80), "flaky", Truth(), NO_WORDS)),
+            list(test_steps(reports(random.Random(1), 80), "triage", Truth(), NO_WORDS)),
         ):
             asked = {case.key: step.number for step in steps for case in step.cases}
             known = [(one.key, step.number) for step in steps for one in step.known]
@@ -139,7 +139,7 @@ class TestKnowledge:
             assert all(asked[key] < number for key, number in known)
 
     def test_a_flaky_row_waits_for_its_twenty_runs(self) -> None:
-        steps = list(test_steps(reports(random.Random(2), 70), "flaky", Truth()))
+        steps = list(test_steps(reports(random.Random(2), 70), "flaky", Truth(), NO_WORDS))
         asked = {case.key: step.number for step in steps for case in step.cases}
         assert {step.number - asked[one.key] for step in steps for one in step.known} == {20}
 
@@ -196,7 +196,7 @@ class TestFederation:
     def test_steps_survive_their_file(self, tmp_path: Path) -> None:
         for steps in (
             list(build_steps(past_builds(random.Random(5), 30), "build-duration")),
-            list(test_steps(reports(random.Random(5), 40), "triage", Truth({("3", TESTS[0]): True}))),
+            list(test_steps(reports(random.Random(5), 40), "triage", Truth({("3", TESTS[0]): True}), NO_WORDS)),
         ):
             write_steps(tmp_path / "steps", steps)
             back = list(read_steps(tmp_path / "steps"))

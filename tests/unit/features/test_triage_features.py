@@ -1,12 +1,14 @@
 """Facts about the features of failures."""
 
+from collections.abc import Mapping, Sequence
+
 import pytest
 
-from fedstep.features.test_features import failure_kind, triage_values
+from fedstep.features.test_features import failure_kind, triage_values, word_evidence
 from fedstep.history.flakiness import WEIGHTS
 from fedstep.history.records import make_record
 from fedstep.history.summary import Summary, apply_record
-from fedstep.history.test_table import with_tests
+from fedstep.history.test_table import TestTable, with_tests, write_coordinates
 from fedstep.model.linear import margin
 from fedstep.schema.schema import EVIDENCE, FAILURE_KINDS, schema
 from fedstep.types import (
@@ -128,6 +130,87 @@ class TestEvidence:
         one = build(9, (TestRun("org.foo.BarTest#works", Outcome.FAILED),))
         assert facts(past(letters), one, repeated=True)["org.foo.BarTest#works"]["same-commit"] == expected
         assert facts(past(letters), one, repeated=False)["org.foo.BarTest#works"]["same-commit"] == "unseen"
+
+    def test_a_first_failure_is_a_flake_more_often(self) -> None:
+        """Of a test that ran before: one that fails when it first runs may never have passed."""
+        assert evidence(past("pppp"), failed(), "past") - evidence(past("ppppf"), failed(), "past") > 0.3
+        assert evidence(Summary(), failed(), "past") < evidence(past("p"), failed(), "past")
+
+    def test_tests_that_broke_together_twice_are_company(self) -> None:
+        """Neither fails for the first time, and neither was ever seen to flip: one cause, as of two first failures."""
+        other = TestRun("org.foo.QuxTest#works", Outcome.FAILED)
+        both = failed(Outcome.FAILED, ELSEWHERE, other)
+        passed = build(31, (TestRun("org.foo.BarTest#works", Outcome.PASSED), other._replace(outcome=Outcome.PASSED)))
+        summary = past("pp")
+        for one in (passed, both, both, both, passed):
+            summary = apply_record(summary, str(summary.count), make_record(one, "||mark", ""))
+        known = summary.tests["org.foo.BarTest#works"]
+        assert (known.flips, known.failures, known.streak) == (0, 3, 0)
+        assert evidence(summary, failed(), "companions") == 0.0
+        assert evidence(summary, both, "companions") == evidence(past("pp"), both, "companions") < 0.0
+
+
+FLAKY = schema().tasks["flaky"]
+
+
+def suite(names: Mapping[str, str], sources: Mapping[str, Sequence[str]]) -> TestTable:
+    """Tests with these names; a test in `sources` has these words in its source."""
+    table = with_tests({}, names.values(), names.values())
+    for label, words in sources.items():
+        table[names[label]].source_words = write_coordinates(schema().words("source").listed(words))
+    return table
+
+
+def weights_of(**words: float) -> list[float]:
+    """Weights of the flaky task for words in the names and sources of tests, else 0."""
+    found = dict.fromkeys(FLAKY.names(), 0.0)
+    for word, weight in words.items():
+        assert f"source={word}" in found
+        found[f"source={word}"] = weight
+    return list(found.values())
+
+
+NAMES = {f"t{n}": f"org.foo.BarTest#works{n}" for n in range(30)}
+SOURCES: Mapping[str, Sequence[str]] = {name: ["assert"] for name in NAMES} | {"t0": ["sleep"], "t1": ["sleep"]}
+
+
+class TestWords:
+    def test_words_of_flaky_tests_are_evidence_for_a_flake(self) -> None:
+        table = suite(NAMES, SOURCES)
+        found = dict(zip(table, word_evidence(table, weights_of(sleep=0.5)), strict=True))
+        assert found[NAMES["t0"]] == found[NAMES["t1"]] > 1.0
+        assert -1.0 < found[NAMES["t2"]] < 0.0
+        assert sum(found.values()) == pytest.approx(0.0, abs=3.0)
+
+    def test_neither_huge_weights_nor_common_words_count_more(self) -> None:
+        """A hostile model moves a verdict by no more than any other does."""
+        table = suite(NAMES, SOURCES)
+        usual = word_evidence(table, weights_of(sleep=0.5))
+        assert word_evidence(table, weights_of(sleep=5e6)) == pytest.approx(usual)
+        assert word_evidence(table, weights_of(sleep=1e300)) == [0.0] * 30
+        assert word_evidence(suite(NAMES, {name: ["sleep"] for name in NAMES}), weights_of(sleep=9.0)) == [0.0] * 30
+        alone = word_evidence(suite(NAMES, {**SOURCES, "t1": ["assert"]}), weights_of(sleep=0.5))
+        assert max(alone) == WEIGHTS.most_of_words
+
+    def test_an_unknown_source_and_a_small_project_say_nothing(self) -> None:
+        table = suite(NAMES, {name: words for name, words in SOURCES.items() if name != "t2"})
+        found = dict(zip(table, word_evidence(table, weights_of(sleep=0.5)), strict=True))
+        assert found[NAMES["t2"]] == 0.0 < found[NAMES["t0"]]
+        few = {name: test for name, test in NAMES.items() if int(name[1:]) < 19}
+        assert set(word_evidence(suite(few, {name: SOURCES[name] for name in few}), weights_of(sleep=0.5))) == {0.0}
+
+    def test_words_count_until_the_test_flipped(self) -> None:
+        table = suite(NAMES, SOURCES)
+        one = build(30, (TestRun(NAMES["t0"], Outcome.FAILED),))
+        ((_, new),) = triage_values(table, one, "", weights_of(sleep=0.5))
+        ((_, untold),) = triage_values(table, one, "")
+        table[NAMES["t0"]].flips = 1
+        ((_, flipped),) = triage_values(table, one, "", weights_of(sleep=0.5))
+        told = [values["evidence-words"] for values in (new, untold, flipped)]
+        assert told[1:] == [0.0, 0.0] != told[:1]
+        assert told[0] == round(
+            dict(zip(table, word_evidence(table, weights_of(sleep=0.5)), strict=True))[NAMES["t0"]], 2
+        )
 
 
 class TestRows:

@@ -31,7 +31,7 @@ from fedstep.types import (
 )
 
 TEST = "org.acme.CartTest#sums"
-OTHERS = tuple(f"org.acme{n % 3}.Other{n}Test#works" for n in range(12))
+OTHERS = tuple(f"org.acme{n % 3}.Other{n}Test#works" for n in range(20))  # enough for words to be evidence
 ELSEWHERE, ITSELF = "docs/index.md", "src/main/java/org/acme/Cart.java"
 
 
@@ -82,7 +82,8 @@ def drawn_predictor(seed: int) -> Predictor:
     production = {name: [draw.gauss(0, 3) for _ in range(task.size())] for name, task in schema().tasks.items()}
     local = LocalWeights({n: draw.gauss(0, 3) for n in range(20)}, {f"test={TEST}": draw.gauss(0, 3)})
     platt = PlattScaling(draw.uniform(0.1, 3.0), draw.gauss(0, 3))
-    return Predictor(production, LocalModel({"flaky": local, "triage": local}, {"flaky": platt, "triage": platt}))
+    correction = LocalModel({"flaky": local, "triage": local}, {"flaky": platt, "triage": platt})
+    return Predictor(production, correction, words=production["flaky"])
 
 
 def chance(history: History, predictor: Predictor) -> float:

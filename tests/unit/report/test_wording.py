@@ -170,6 +170,12 @@ class TestReasons:
         (cause,) = rank_causes([FeatureContribution("own=0.1", contribution), *told], "build")
         assert cause.phrase == phrase
 
+    def test_words_of_a_failed_test_are_compared_with_others(self) -> None:
+        (like,) = rank_causes([FeatureContribution("evidence-words=1.2", 1.2)])
+        (unlike,) = rank_causes([FeatureContribution("evidence-words=-1.2", -1.2)])
+        assert like.phrase == "its words are like those of flaky tests elsewhere"
+        assert unlike.phrase == "its words are like those of steady tests elsewhere"
+
     @pytest.mark.parametrize(
         ("feature", "contribution", "facts"),
         [
@@ -177,6 +183,7 @@ class TestReasons:
             ("same-commit=unseen", -1.4, {}),
             ("runs=9", 0.5, {}),
             ("branch-runs=2", 0.5, {}),
+            ("evidence-words=-0.4", 0.4, {}),
             ("branch-outcome=none", 0.5, {"recent-branch": "unknown"}),
         ],
         ids=[
@@ -184,6 +191,7 @@ class TestReasons:
             "a first run on a commit",
             "runs",
             "builds of the branch",
+            "words of steady tests",
             "no branch",
         ],
     )

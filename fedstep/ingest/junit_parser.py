@@ -58,9 +58,10 @@ NUMBER_STARTS = frozenset("#0123456789(")  # "(init)" is the first case of TAP::
 NUMBERED = re.compile(r"(?:(\d{1,9}) - |#(\d{1,9}) )(\S.*)", re.S)  # a test point of TAP in JUnit's form
 # Names whose number moves, too: of Bats' second file (1.8), and of the specs of minitest.
 MOVING = {".bats": re.compile(r"begin \d{1,9} (\S.*)", re.S), "minitest": re.compile(r"test_\d{4,9}_(\S.*)", re.S)}
+MOST_DESCRIBES = 50  # suites of Vitest inside one another
 WATCHED = ("minitest", "Vitest")  # whose names are looked at one by one
 # What attempts at a test of Playwright leave: without `includeRetries` nothing else tells of the earlier ones.
-ATTACHMENT = re.compile(r"\[\[ATTACHMENT\|[^\]\n]*?(?:(-retry\d+)[\\/]|[\\/]error-context\.md\]\])")
+ATTACHMENT = re.compile(r"\[\[ATTACHMENT\|[^\[\]\n]*?(?:(-retry\d+)[\\/]|[\\/]error-context\.md\]\])")
 CRASHED_WORKER = re.compile(r'failed on \w+ with "(worker) \S+ (crashed while running .*)"', re.S)  # of xdist
 DUBIOUS = "Dubious, test returned "  # of prove: the exit code, which is not 0 where a test point failed
 # What ExUnit's formatter writes of a module whose `setup_all` failed: "Invalid module", and its structure as the text.
@@ -510,13 +511,21 @@ class JUnitHandler:
         self._nameless += not self._marks & FAILED
         return bool(self._marks & FAILED)
 
+    def _note_describes(self, name: str) -> None:
+        """Note the suites of a test of Vitest, the innermost first; those of a known one are known."""
+        for _ in range(MOST_DESCRIBES):
+            name, separator, _ = name.rpartition(" > ")
+            if not separator or name in self._describes:
+                return
+            self._describes.add(name)
+
     def _without_number(self, name: str) -> str:
         """Return a name without the number of its test point, which moves when one is added before it.
 
         TAP::Formatter::JUnit counts in each suite, perhaps behind a case "(init)", tap-xunit in the whole report.
         """
         if self._tool == "Vitest":
-            self._describes.add(name.rpartition(" > ")[0])
+            self._note_describes(name)
         if moving := MOVING.get(self._tool) or (MOVING[".bats"] if self._class.endswith(".bats") else None):
             return found[1] if (found := moving.fullmatch(name)) else name
         numbered = NUMBERED.fullmatch(name)
@@ -566,8 +575,8 @@ class JUnitHandler:
             return f"{class_name.removeprefix(FAILED_IMPORT)}.{name}".lstrip("."), NOT_STARTED
         if fixture := FIXTURE.fullmatch(name):
             return fixture[2], fixture[1]
-        if self._tool == "Vitest" and any(f"{suite} > ".startswith(f"{name} > ") for suite in self._describes):
-            return name, NOT_STARTED  # a `describe`, whose hook failed
+        if name in self._describes:
+            return name, NOT_STARTED  # a `describe` of Vitest, whose hook failed
         is_file = class_name == JEST_SUITE or class_name == name == (self._suites[-1].name if self._suites else "")
         return (name, NOT_STARTED) if self._marks & COLLECTED or is_file else None
 

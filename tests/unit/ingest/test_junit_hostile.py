@@ -55,6 +55,33 @@ class TestMemory:
         assert _read(b"<testsuite><testcase name='n'>" + noise + b"</testcase></testsuite>") == (["#n"], [])
 
 
+class TestRepetition:
+    """Each takes minutes where one part after the other is compared with all that follows."""
+
+    def test_hooks_repeated_in_a_name_are_one_test(self):
+        name = "x &quot;before all&quot; hook for &quot;" * 30_000
+        failed = f"<testsuite name='Mocha Tests'><testcase name='{name}x'><failure/></testcase></testsuite>"
+        tests, dropped = _read(failed.encode())
+        assert (len(tests), dropped) == (1, [])
+
+    def test_attachments_without_an_end_tell_of_no_attempt(self):
+        output = "[[ATTACHMENT|" * 600
+        case = f"<testcase name='n' classname='a.spec.ts'><system-out>{output}</system-out></testcase>"
+        totals = "id='' name='' tests='300' failures='0' skipped='0' errors='0' time='1'"
+        suite = f"<testsuite name='a.spec.ts' hostname='chromium'>{case * 300}</testsuite>"
+        items = list(iter_cases(io.BytesIO(f"<testsuites {totals}>{suite}</testsuites>".encode()), "r.xml"))
+        assert {item.outcome for item in items if isinstance(item, TestRun)} == {"p"}
+
+    def test_failures_in_suites_of_their_own_are_tests(self):
+        cases = "".join(
+            f"<testcase classname='a.test.ts' name='s{number} > t'><failure/></testcase>" for number in range(30_000)
+        )
+        tests, _ = _read(
+            f"<testsuites name='vitest tests'><testsuite name='a.test.ts'>{cases}</testsuite></testsuites>".encode()
+        )
+        assert (len(tests), tests[0]) == (30_000, "a.test.ts#s0 > t")
+
+
 class TestDtd:
     @pytest.mark.parametrize("before", [b"", b"<!-- [ -->", b"<?xml version='1.0'?><!-- <!DOCTYPE a [ -->", b"<?p [?>"])
     def test_a_dtd_of_its_own_is_refused_before_any_entity_is_read(self, before):

@@ -100,9 +100,8 @@ class EvidenceWeights(NamedTuple):
     surest: float = 0.95  # of a flip without proof
     doubt: float = -0.85  # 30 %: a failure below is called a regression, and says nothing of flakes
 
-    again: float = 2.0  # it fails anew after a spell: the same test seldom breaks twice ...
-    again_above: float = 0.85  # ... if the new failure is 70 % flaky by itself, as a verdict asks
-    again_counts: float = 0.3  # of a flip, like `unsure`: enough to list the test, not to call its class flaky
+    again: float = 6.0  # it fails anew after a spell: the same test seldom breaks twice
+    again_counts: float = 0.15  # of a flip: enough to list the test, and to say next to nothing in triage
 
     type_usual: float = 0.15  # how often a regression fails with a given type
     type_flips: float = 5.0  # flips at that rate, before the test's own are counted
@@ -616,7 +615,8 @@ def _judge_by_evidence(stats: TestStats, record: BuildRecord, context: FailureCo
 def _judge_again(stats: TestStats, run: TestRun, same_commit: bool, context: FailureContext) -> None:
     """Judge the last spell, which was dismissed, by both spells together, now that the test fails anew.
 
-    Only where the new failure would be called flaky by itself: one that triage calls real proves nothing.
+    Only where the new failure may be a flake by itself: one that triage calls real proves nothing, nor do tests that
+    break together twice.
     """
     dismissed, stats.dismissed = stats.dismissed, 0.0
     if not dismissed or run.outcome == Outcome.CONFIRMED or is_mixed(stats):
@@ -626,7 +626,7 @@ def _judge_again(stats: TestStats, run: TestRun, same_commit: bool, context: Fai
     if same_commit:
         evidence = evidence._replace(commit=WEIGHTS.passed_on_commit)
     score = dismissed + WEIGHTS.again + evidence.score()
-    if score > 0.0 and evidence.score() > WEIGHTS.again_above:
+    if score > 0.0 and evidence.score() > WEIGHTS.doubt and evidence.companions >= 0.0:
         _record_flip(stats, Flip.SILVER, WEIGHTS.again_counts)
 
 

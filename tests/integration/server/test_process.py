@@ -115,19 +115,19 @@ class TestProcess:
     def test_kill_9_in_the_middle_of_a_trial_keeps_every_evaluation(self, tmp_path):
         store = f"sqlite:///{tmp_path / 'a.db'}"
         with process(tmp_path, updates=1) as (url, _):
-            for number in range(5):  # a trial begins after five aggregations
+            for number in range(10):  # from zero a trial begins after ten aggregations
                 push(pack_update(made(number)), url, requests_transport(url), PATIENCE)
                 wait_for(url, number + 1)
         with process(tmp_path, updates=100) as (url, pid):
-            for number in (5, 6, 7):
-                scored = made(number, 5)._replace(scores={"build-duration": TrialScore(5, 0.5)})
+            for number in (10, 11, 12):
+                scored = made(number, 10)._replace(scores={"build-duration": TrialScore(10, 0.5)})
                 push(pack_update(scored), url, requests_transport(url), PATIENCE)
             os.kill(pid, signal.SIGKILL)
         with closing(Store(store, shape(schema()))) as reader:
-            assert [(trial.version, trial.evaluations) for trial in reader.lineage(1).trials] == [(5, 3)]
+            assert [(trial.version, trial.evaluations) for trial in reader.lineage(1).trials] == [(10, 3)]
         with process(tmp_path, updates=100) as (url, _):
             push(pack_update(scored), url, requests_transport(url), PATIENCE)
-            assert pulled(url).trials == {"build-duration": 5}
+            assert pulled(url).trials == {"build-duration": 10}
         with closing(Store(store, shape(schema()))) as reader:
             assert reader.lineage(1).trials[0].evaluations == 3, "the repeat is no second vote"
 

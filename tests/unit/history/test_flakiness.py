@@ -142,10 +142,15 @@ class TestRelatedChanges:
         assert revealed(*"fppf") == "s---"
 
     def test_a_failure_that_looks_real_judges_no_spell_again(self) -> None:
-        """The change names the class of the test, and no other class."""
-        before = [Step(outcome, others=ELSEWHERE) for outcome in "ppppffpp"]
-        named = Step("f", file="src/main/java/org/acme/Cart.java", others=ELSEWHERE)
-        assert "s" not in revealed(*before, named)
+        """The change names the class of the test, and two others of its package begin to fail."""
+
+        def others(outcome: Outcome) -> tuple[TestRun, ...]:
+            return (*ELSEWHERE, *(TestRun(f"org.acme.Cart{n}Test#adds", outcome) for n in "AB"))
+
+        before = [Step(outcome, others=others(Outcome.PASSED)) for outcome in "ppppffpp"]
+        real = Step("f", file="src/main/java/org/acme/Cart.java", others=others(Outcome.FAILED))
+        assert revealed(*before, real) == "---------"
+        assert revealed(*before, replace(real, others=others(Outcome.PASSED))) == "-----s---"
 
     @pytest.mark.parametrize("letters", ["pcpppf", "pfpppc"])
     def test_spells_that_reruns_confirmed_are_not_judged_again(self, letters: str) -> None:

@@ -110,7 +110,7 @@ class TestProcesses:
     def test_file_of_git_without_an_end_takes_no_more(
         self, repo: Path, file: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A link to /dev/zero: git took 3.6 GB in the five seconds that it has. It has more here: a machine may be slow."""
+        """A link to /dev/zero: git took 3.6 GB in its five seconds. Here it has more: a machine may be slow."""
         monkeypatch.setattr(git_process, "SECONDS_EACH", 60.0)
         monkeypatch.setattr(git_process, "SECONDS_TOTAL", 120.0)
         commit(repo, "b.txt")

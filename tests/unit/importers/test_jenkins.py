@@ -327,6 +327,7 @@ class TestServer:
             ("org.acme.ATest#waits", Outcome.SKIPPED, ""),
         ]
 
+    @pytest.mark.slow
     def test_hundred_builds_are_asked_for_at_once(self, tmp_path: Path) -> None:
         """A server is asked for a hundred builds at once and for no more than wanted."""
         service = Jenkins(230)

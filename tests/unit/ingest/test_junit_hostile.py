@@ -19,11 +19,13 @@ def _read(document: bytes) -> tuple[list[str], list[Dropped]]:
 
 
 class TestMemory:
+    @pytest.mark.slow
     def test_a_hundred_thousand_nested_suites_are_read(self):
         tests, dropped = _read(b"<testsuite name='s'>" * 100_000 + b"<testcase name='n'/>" + b"</testsuite>" * 100_000)
         assert tests == ["s/s/s/s/s/s/s/s#n"]
         assert dropped == []
 
+    @pytest.mark.slow
     def test_deeper_nesting_stops_and_keeps_what_stands(self):
         tests, dropped = _read(b"<testsuite><testcase name='n'/>" + b"<x>" * 300_000)
         assert tests == ["#n"]
@@ -55,6 +57,7 @@ class TestMemory:
         assert _read(b"<testsuite><testcase name='n'>" + noise + b"</testcase></testsuite>") == (["#n"], [])
 
 
+@pytest.mark.slow
 class TestRepetition:
     """Each takes minutes where one part after the other is compared with all that follows."""
 

@@ -86,6 +86,7 @@ class TestBalance:
         _, shards = plan_shards([*seconds, "d#t"], seconds, 2, "test")
         assert [shard.seconds for shard in shards] == [4.0, 4.0]
 
+    @pytest.mark.slow
     def test_a_large_plan_stays_short(self) -> None:
         """Of 50,000 tests only the longest have a place of their own; the plan still fits a CI variable."""
         seconds = {f"tests.test_a{n % 900}#test_{n}": 0.001 * (n % 500) for n in range(50_000)}

@@ -112,6 +112,7 @@ KTAP_HEADER = re.compile(r"K?TAP version \d+$|1\.\.\d+\b|# Subtest: |(?:not )?ok
 POINT = re.compile(r"(not )?ok\b(?: +(\d+))?(?: +- |[ \t]*)?(.*)")
 KTAP_POINT = re.compile(r"(not )?ok (\d+)(?: - | +|$)(.*)")
 PLAN = re.compile(r"1\.\.(\d{1,9})\s*(?:#\s*(.*))?$")
+LONG_SPACE = re.compile(r"\s{100,}")  # the patterns below would begin anew at each of its characters
 DIRECTIVE = re.compile(r"(?<!\\)#\s*(skip|todo|xfail)\w*\b[:\s]*(.*)$", re.I)
 # What the kernel's runners write behind the name of a test; in KTAP any text may stand there.
 KERNEL_REMARK = re.compile(r"\s+#\s*((?:TIMEOUT|ERROR)\b.*|exit=\d.*)$")
@@ -405,6 +406,7 @@ class TapDescription(NamedTuple):
 
 def _parse_description(text: str, *, failed: bool, is_kernel: bool = False) -> TapDescription:
     """Return what a test point says; one that is still to do, or expected to fail, counts as skipped."""
+    text = LONG_SPACE.sub(" ", text)
     directive = DIRECTIVE.search(text)
     remark = None if directive else (KTAP_REMARK if is_kernel else KERNEL_REMARK).search(text)
     end = directive or remark

@@ -75,6 +75,10 @@ class TestRepetition:
         items = list(iter_cases(io.BytesIO(f"<testsuites {totals}>{suite}</testsuites>".encode()), "r.xml"))
         assert {item.outcome for item in items if isinstance(item, TestRun)} == {"p"}
 
+    def test_spaces_behind_a_test_point_of_tap_are_one(self):
+        reports = read_reports([("r.tap", lambda: io.BytesIO(b"1..1\nok 1 adds #" + b" " * 200_000 + b"x\n"))])
+        assert [test.test for test in reports.tests] == ["#adds # x"]
+
     def test_failures_in_suites_of_their_own_are_tests(self):
         cases = "".join(
             f"<testcase classname='a.test.ts' name='s{number} > t'><failure/></testcase>" for number in range(30_000)

@@ -245,12 +245,12 @@ def install_hook(context: click.Context, /, part: str, strict: bool) -> int:
         strict = False
     if context.get_parameter_source("part") != ON_COMMAND_LINE:
         part = ""
-    hook_path = _find_hook()
-    install(hook_path, strict, normalize_part(part))
+    git_hook = _find_hook()
+    install(git_hook, strict, normalize_part(part))
     installed = _find_hook()
     _print_state(installed, "installed", "runs first")
-    if hook_path.manager in RECIPES:
-        echo_warnings(RECIPES[hook_path.manager])
+    if git_hook.manager in RECIPES:
+        echo_warnings(RECIPES[git_hook.manager])
     if installed.shared:
         folder = os.path.dirname(installed.path)
         echo_warnings(f"{folder} is outside this repository (core.hooksPath): the hook also runs in other repositories")

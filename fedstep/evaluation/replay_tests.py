@@ -136,7 +136,7 @@ def _finish(replay: _Replay, now: float) -> tuple[KnownLabel, ...]:
         by_id = index_tests(replay.summary.tests)
         known += [_known(replay, one, by_id[one.example.subject]) for one in ripe]
         waiting = {(row.subject, row.run) for row in replay.pending}
-        replay.keys = {index: key for index, key in replay.keys.items() if index in waiting}
+        replay.keys = {row: key for row, key in replay.keys.items() if row in waiting}
     return tuple(known)
 
 

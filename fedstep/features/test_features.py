@@ -306,8 +306,7 @@ def _values(stats: TestStats, run: TestRun, failures: _Failures, rank: float | N
     repeats = stats.streak + (run.outcome == Outcome.CONFIRMED)
     evidence = failures.context.evidence(stats, run.test, repeats, type_fingerprint(run.failure_type))
     if not stats.streak:
-        again = stats.failures > 0 and not stats.flips
-        evidence = evidence._replace(companions=failures.context.new_companions(run.test, again))
+        evidence = evidence._replace(companions=failures.context.new_companions(stats, run.test))
     if stats.runs and not stats.failures:
         evidence = evidence._replace(past=evidence.past + WEIGHTS.first_failure)
     if rank is not None and not stats.flips:

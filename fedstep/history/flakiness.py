@@ -304,12 +304,14 @@ class FailureContext(NamedTuple):
         evidence = companion_evidence(*_count_others(self.fresh, test))
         return min(evidence, WEIGHTS.coincidence) if self.alike[signature] >= WEIGHTS.alike else evidence
 
-    def new_companions(self, test: str, again: bool = False) -> float:
+    def new_companions(self, stats: TestStats, test: str) -> float:
         """Return the same for a failure of this build, before a later run judges it.
 
-        With `again` the test failed before and never flipped: counted are all such tests, as for `companions_anew`.
+        A test that failed before and never flipped is counted with all that never flipped, as for `companions_anew`.
+        `test` is the id in the build, as for `evidence`.
         """
-        return new_companion_evidence(*_count_others(self.unflipped if again else self.fresh, test))
+        others = self.unflipped if stats.failures and not stats.flips else self.fresh
+        return new_companion_evidence(*_count_others(others, test))
 
     def companions_anew(self, test: str) -> float:
         """Return the same of all tests without a flip, as a group that fails together twice is one coincidence."""

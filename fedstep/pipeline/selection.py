@@ -216,16 +216,16 @@ def _index_members(tests: TestTable) -> Mapping[str, tuple[str, ...]]:
         group, _, name = test.partition("#")
         for key in dict.fromkeys((test, group, file_of(test), name)):
             members.setdefault(key, []).append(test)
-    return {key: tuple(indices) for key, indices in members.items()}
+    return {key: tuple(named) for key, named in members.items()}
 
 
 def _identify(name: str, members: Mapping[str, tuple[str, ...]]) -> tuple[str, tuple[str, ...]]:
     if name in members:
-        keys = members[name]
-        is_own_name = all(group_of(test) != name and file_of(test) != name and test != name for test in keys)
+        named = members[name]
+        is_own_name = all(group_of(test) != name and file_of(test) != name and test != name for test in named)
         if not is_own_name:
-            return name, keys
-        return (keys[0], keys) if len(keys) == 1 else (name, ())
+            return name, named
+        return (named[0], named) if len(named) == 1 else (name, ())
     if "::" in name:
         identity = "#".join(split_node(name))
         if identity in members:

@@ -120,8 +120,8 @@ def fetchable(url: str) -> bool:
 def _issuer(text: str) -> Issuer:
     if text in KNOWN:
         return KNOWN[text]
-    issuer_url, *settings = text.split(",")
-    name, _, url = issuer_url.partition("=")
+    issuer, *settings = text.split(",")
+    name, _, url = issuer.partition("=")
     pairs = dict(pair.partition("=")[::2] for pair in settings)
     if not re.fullmatch("[a-z][a-z0-9-]{0,19}", name) or not fetchable(url) or urlsplit(url).query:
         raise UsageError(f"--oidc {text[:80]!r} is no issuer", FORM)

@@ -43,8 +43,8 @@ def read_rows(places: Sequence[Path], task: str, folder: Path) -> Mapping[str, S
         if project.kind == "tests" and tables:  # they teach the words, each those of the other projects
             continue
         named = replace(project, name=str(project.path))
-        told = tables.get(project.name), folder / "steps.jsonl", weights.get(project.name, ())
-        rows[named.name] = lessons(extract(named, task, *told))
+        steps = extract(named, task, tables.get(project.name), folder / "steps.jsonl", weights.get(project.name, ()))
+        rows[named.name] = lessons(steps)
         print(task, project.name, len(rows[named.name]), file=sys.stderr)
     if not rows:
         raise InputError(f"no recorded project to learn {task} from", "Name folders that have some")

@@ -378,14 +378,14 @@ def _others_at_file(path: str) -> list[tuple[str, str]]:
     """Return those that can write the folder of an SQLite file, or read the file."""
     if not hasattr(os, "geteuid"):
         return []
-    path, processes = os.path.realpath(path), []
+    path, others = os.path.realpath(path), []
     for name, rights in (path, 0o077), (os.path.dirname(path), 0o002):
         about = os.stat(name)
         if about.st_uid not in (0, os.geteuid()):
-            processes.append((name, f"the user {about.st_uid}"))
+            others.append((name, f"the user {about.st_uid}"))
         elif about.st_mode & rights:
-            processes.append((name, "other users of this machine"))
-    return processes
+            others.append((name, "other users of this machine"))
+    return others
 
 
 def open_engine(store: str) -> Engine:

@@ -4,6 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 CORPORA ?= ../shared/corpora
 REPLAY ?= ../shared/tools/replay_junit.py
+# Thousands of processes start in the tests, and each would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 # Two cores are busy with three workers, for a third of the tests' time is waiting. Neighbours share a worker, and so what
 # their module has made.
 BESIDE = -n 3 --dist worksteal

@@ -3,6 +3,8 @@
 And no skip without its reason in the summary.
 """
 
+import os
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -17,6 +19,12 @@ for profile, max_examples in (("quick", 20), ("fedstep", 50), ("thorough", 200))
         max_examples=max_examples,
     )
 settings.load_profile("fedstep")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_nested_sessions() -> None:
+    """Sessions of pytest that tests start do without schemathesis, whose import takes as long as such a session."""
+    os.environ["PYTEST_ADDOPTS"] = f"{os.environ.get('PYTEST_ADDOPTS', '')} -p no:schemathesis"
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -151,7 +151,7 @@ class TestHashes:
         assert "installed=true" in written
         assert "degraded" not in written
 
-    @pytest.mark.parametrize("replaced", ["click", "fedstep"])
+    @pytest.mark.parametrize("replaced", [pytest.param("click", marks=pytest.mark.full), "fedstep"])
     def test_file_with_another_hash_is_refused(self, step, replaced: str):
         """An index that has another file under the same version, of a dependency or of fedstep itself."""
         locked = (ROOT / "actions/predict/requirements.txt").read_text() + f"{PACKAGE} "

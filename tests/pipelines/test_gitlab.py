@@ -359,6 +359,7 @@ class TestInstallation:
         assert "pip install 'fedstep[train]'" not in job.after
         shutil.rmtree(f"{shop}.fedstep")
 
+    @pytest.mark.full
     def test_a_failed_installation_is_not_tried_again(self, run):
         """What did not install before the tests is not waited for again after them; the next job tries anew."""
         dead = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0", "PIP_NO_INDEX": ""}
@@ -390,6 +391,7 @@ class TestShards:
 
         return go
 
+    @pytest.mark.full
     def test_machines_divide_the_tests_and_learn_what_did_not_run(self, run_all, shop):
         """All tests run first; a merge request that chooses runs a part, and the learning job counts the rest."""
         for letter in "abcdef":

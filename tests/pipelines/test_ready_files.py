@@ -118,7 +118,7 @@ class TestFiles:
 
 
 class TestCommands:
-    @pytest.mark.parametrize("fails", [False, True])
+    @pytest.mark.parametrize("fails", [pytest.param(False, marks=pytest.mark.full), True])
     @pytest.mark.parametrize("name", SCHEMAS)
     def test_the_commands_predict_test_and_learn(
         self, name: str, fails: bool, repository: Path, tmp_path: Path

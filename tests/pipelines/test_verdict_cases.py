@@ -61,8 +61,7 @@ CASES = {
     "infrastructure": Case("test_sleeps", "", {"FEDSTEP_LOG": "job.log"}, False, "infrastructure: runner lost"),
     "killed": Case("test_sleeps", "", {"FEDSTEP_EXIT_CODE": "137"}, False, "infrastructure: killed"),
 }
-EVERY_CASE = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-IN_FULL = CASES.keys() - {"failing", "muted", "known flake"}  # GitLab and pytest have every case on every run
+IN_FULL = CASES.keys() - {"failing", "muted", "known flake"}  # pytest has every case on every run
 SOME_CASES = pytest.mark.parametrize(
     "case",
     [pytest.param(case, id=name, marks=[pytest.mark.full] * (name in IN_FULL)) for name, case in CASES.items()],
@@ -90,7 +89,7 @@ class TestEverySurface:
         assert ("error" not in result) == case.passes, talk(result)
         assert case.says in " ".join(talk(result).split())
 
-    @EVERY_CASE
+    @SOME_CASES
     def test_gitlab_by_its_script(self, run: Callable, shop: Path, fedstep: str, case: Case) -> None:  # noqa: F811
         """The job of the page; in place of pytest it copies a report."""
         text = VERDICT.read_text().replace("pytest --junit-xml=report.xml || true", "cp now.xml report.xml")

@@ -151,6 +151,7 @@ class TestMembership:
         update = by_measure(word_findings("words", DEFAULT, scene), "default")
         assert versions["precision of words"].reached < 0.7 < update["precision of words"].reached
 
+    @pytest.mark.full
     def test_evaluation_of_a_word_reveals_its_users_unless_noised(self, corpus):
         """An evaluation of one word reveals who uses it, and a noised one does not, in the mean of four attacks."""
         found: dict[str, list[float]] = {"default": [], "epsilon 8": []}

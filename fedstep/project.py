@@ -19,13 +19,13 @@ from fedstep.pipeline.context import (
     fetch_history,
     find_context,
     in_ci,
-    left_out_here,
     mark_start,
     marked_start,
     missing_run_warning,
     normalize_part,
     open_history,
     publish_history,
+    read_left_out_here,
     read_matching_reports,
     start_build_context,
     with_readable_store,
@@ -181,23 +181,23 @@ class Project:
 
         context = self.context()
 
-        def left() -> float:
+        def seconds_left() -> float:
             return budget - (self._clock() - context.now)
 
         problems, warnings = fetch_history(context, budget / 3)
         context.store.prepare()
-        finished = _finished_build(context, reports, outcome, lambda: left() < 0, allow_stale)
+        finished = _finished_build(context, reports, outcome, lambda: seconds_left() < 0, allow_stale)
         # A CI's cache gives each pull request a copy of its target's history, with the same examples waiting: each
         # pull request would send them again.
         withheld = PULL_REQUEST if context.ci.event == "pull_request" and not context.shares_history else ""
-        link, planted = self._link(context, aggregator, left())
+        link, planted = self._link(context, aggregator, seconds_left())
         if aggregator and not planted:
             warnings = (*warnings, *token_warnings(aggregator))
-        left_out, unread = _left_out(context, plan, index)
+        left_out, unread = _find_left_out(context, plan, index)
         words = words_of_tests(context.root)
         report = train(context.store, finished, words, link, context.now, keep, withheld, left_out)
         if not problems:  # after a failed fetch the remote is not asked again
-            problems = publish_history(context, keep, left())
+            problems = publish_history(context, keep, seconds_left())
         report = _degrade(report, (*planted, *unread, *problems))
         report = _with_warnings(report, (*warnings, missing_run_warning(context.ci)))
         return _with_last_changes(_without_muted(report, context), context)
@@ -278,18 +278,18 @@ def _finished_build(
     )
 
 
-def _left_out(context: RunContext, plan: str, index: int | None) -> tuple[LeftOut | None, Problems]:
+def _find_left_out(context: RunContext, plan: str, index: int | None) -> tuple[LeftOut | None, Problems]:
     """Return what this build was to leave out: by its plan, else by what `fedstep select` noted.
 
     A plan that cannot be read is a problem: the build is recorded all the same.
     """
     if not plan:
-        return left_out_here(context), ()
+        return read_left_out_here(context), ()
     from fedstep.history.summary import load_summary
     from fedstep.pipeline.shards import decode_plan
 
     try:
-        return decode_plan(plan).left_out(load_summary(context.store).summary.tests, index), ()
+        return decode_plan(plan).find_left_out(load_summary(context.store).summary.tests, index), ()
     except UsageError as error:
         return None, (error,)
 

@@ -142,8 +142,8 @@ def group_failures(failures: Sequence[FailureVerdict], *, incident: bool) -> tup
     an incident every group is of that kind.
     """
     by_cause: dict[str, list[FailureVerdict]] = {}
-    for number, failure in enumerate(sorted(failures, key=_urgency)):
-        by_cause.setdefault(failure.signature or f"#{number}", []).append(failure)
+    for index, failure in enumerate(sorted(failures, key=_urgency)):
+        by_cause.setdefault(failure.signature or f"#{index}", []).append(failure)
     groups = (FailureGroup("incident" if incident else own[0].kind, tuple(own)) for own in by_cause.values())
     return tuple(sorted(groups, key=lambda group: (*_urgency(group.first), -len(group.failures))))
 

@@ -62,7 +62,7 @@ def inspect(
     \b
     Example: fedstep inspect --against 'build/**/TEST-*.xml'
     """
-    from fedstep.diagnostics.aggregator import presented
+    from fedstep.diagnostics.aggregator import find_token
     from fedstep.diagnostics.inspect import inspection_of, past_updates
     from fedstep.report.inspection import inspection_text, record_text
     from fedstep.report.json import inspection_json, record_json
@@ -74,7 +74,7 @@ def inspect(
         return 0
     receiver = aggregator_from(network)
     may_ask = receiver is None or receiver.confirmed
-    inspected_token = presented(network["token"], network["aggregator"], os.environ if may_ask else {})
+    inspected_token = find_token(network["token"], network["aggregator"], os.environ if may_ask else {})
     inspection = inspection_of(store, last, inspected_token, (*against, *reports))
     echo_warnings(*inspection.warnings)
     echo_result(inspection_json(inspection) if as_json else inspection_text(inspection, every_coefficient))

@@ -81,17 +81,17 @@ def _find_pull_request(api: _GitHubApi, event: object) -> int:
     A `workflow_run` event names it only for a branch of this repository; a fork's is found by branch and commit.
     """
     run = _dig(event, "workflow_run")
-    number = _dig(event, "pull_request", "number") or _dig(run, "pull_requests", 0, "number")
-    if isinstance(number, int):
-        return number
+    pull_number = _dig(event, "pull_request", "number") or _dig(run, "pull_requests", 0, "number")
+    if isinstance(pull_number, int):
+        return pull_number
     owner, branch = _dig(run, "head_repository", "owner", "login"), _dig(run, "head_branch")
     commit = _dig(run, "head_sha")
     if _dig(run, "event") != "pull_request" or not (owner and branch and commit):
         return 0
     head = quote(f"{owner}:{branch}", safe="")
     pull_requests = _as_list(api.request("GET", f"pulls?state=open&per_page={PAGE_SIZE}&head={head}"))
-    numbers = (_dig(each, "number") for each in pull_requests if _dig(each, "head", "sha") == commit)
-    return next((number for number in numbers if isinstance(number, int)), 0)
+    pull_numbers = (_dig(each, "number") for each in pull_requests if _dig(each, "head", "sha") == commit)
+    return next((pull_number for pull_number in pull_numbers if isinstance(pull_number, int)), 0)
 
 
 def _find_comment(api: _GitHubApi, pull_request: int, first_line: str) -> int:

@@ -251,7 +251,7 @@ def _lines(overview: HistoryOverview, ref: RefStatus | Unavailable) -> Iterator[
         yield "Ended", f"from {_format_time(overview.first)} to {_format_time(overview.last)} UTC"
     yield "Tests", str(overview.tests)
     for index, (stream, count) in enumerate(overview.streams[:MOST_STREAMS]):
-        yield "" if index else "Jobs", f"{count:>4}  {name_job(stream)}{_timed(stream)}"
+        yield "" if index else "Jobs", f"{count:>4}  {name_job(stream)}{_describe_timing(stream)}"
     records, total = size(overview.record_bytes), size(overview.all_bytes)
     yield "Size", f"{records} in records, {total} with what is made from them"
     if overview.pruned_up_to:
@@ -260,7 +260,7 @@ def _lines(overview: HistoryOverview, ref: RefStatus | Unavailable) -> Iterator[
         yield from _ref_lines(ref)
 
 
-def _timed(stream: str) -> str:
+def _describe_timing(stream: str) -> str:
     """Return how the builds of a stream were timed, which keeps their times apart from others of the same job."""
     source = stream.rpartition("|")[2]
     return {"tests": ", timed by their tests", "mark": ", timed from fedstep predict", "": ", without times"}.get(
@@ -426,7 +426,7 @@ def _pseudonym(store: ProjectStore, pseudonym: str) -> str:
     """Return the name under which aggregators know the project. Raises UsageError if its key was never fetched."""
     if not pseudonym and not store.read("key"):
         raise UsageError("the key of this project is not here", "Run `fedstep history merge` first, it fetches the key")
-    return pseudonym or store.keyed("project")
+    return pseudonym or store.keyed_hash("project")
 
 
 def _endpoints(link: "AggregatorLink") -> "tuple[AggregatorLink, ...]":

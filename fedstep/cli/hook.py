@@ -86,7 +86,7 @@ class Hook(NamedTuple):
         return os.path.join(os.path.dirname(self.path), BEFORE)
 
     @property
-    def ours(self) -> str:
+    def own_path(self) -> str:
         """Return the path of our script: pre-commit and prek keep the hook that they replace, and run it."""
         name = LEGACY if self.manager in RUN_LEGACY else "pre-push"
         return os.path.join(os.path.dirname(self.path), name)
@@ -111,7 +111,7 @@ def install(hook: Hook, strict: bool = False, part: str = "") -> None:
     content = script(strict, part, "" if hook.tracked else sys.executable)
     try:
         os.makedirs(os.path.dirname(hook.path), exist_ok=True)
-        kept = _keep(hook) if hook.state == "other" and os.path.lexists(hook.ours) else ""
+        kept = _keep(hook) if hook.state == "other" and os.path.lexists(hook.own_path) else ""
         _write(hook, content.encode(), kept)
         _remove_old(hook)
     except (OSError, HistoryError) as error:
@@ -123,10 +123,10 @@ def _keep(hook: Hook) -> str:
 
     One that ours ran already was replaced: it is kept under a number if it differs.
     """
-    if os.path.lexists(hook.kept) and _read(hook.kept) != _read(hook.ours):
-        numbered = next(path for number in count(1) if not os.path.lexists(path := f"{hook.kept}.{number}"))
+    if os.path.lexists(hook.kept) and _read(hook.kept) != _read(hook.own_path):
+        numbered = next(path for suffix in count(1) if not os.path.lexists(path := f"{hook.kept}.{suffix}"))
         os.rename(hook.kept, numbered)
-    os.replace(hook.ours, hook.kept)
+    os.replace(hook.own_path, hook.kept)
     return hook.kept
 
 
@@ -143,11 +143,11 @@ def uninstall(hook: Hook) -> None:
     try:
         if hook.before and _read(hook.kept) == _read(hook.path):  # pre-commit was installed again
             os.remove(hook.kept)
-            os.remove(hook.ours)
+            os.remove(hook.own_path)
         elif hook.before:
-            os.replace(hook.kept, hook.ours)
+            os.replace(hook.kept, hook.own_path)
         else:
-            os.remove(hook.ours)
+            os.remove(hook.own_path)
         _remove_old(hook)
     except OSError as error:
         raise InputError(f"{hook.path} cannot be removed: {error.strerror}") from error
@@ -193,11 +193,11 @@ def _read(path: str) -> bytes:
 def _write(hook: Hook, content: bytes, kept: str) -> None:
     """Write the script; if that fails, restore the hook that was there."""
     try:
-        write_atomically(hook.ours, content)
-        os.chmod(hook.ours, 0o755)
+        write_atomically(hook.own_path, content)
+        os.chmod(hook.own_path, 0o755)
     except (OSError, HistoryError):
         if kept:
-            os.replace(kept, hook.ours)
+            os.replace(kept, hook.own_path)
         raise
 
 
@@ -348,7 +348,7 @@ def _print_state(hook: Hook, state: str, other: str) -> None:
     """Print the state of the hook, and of the one that was there before, if any."""
     beside = f"; {hook.manager} runs it" if hook.state == "ours" and hook.manager else ""
     before = f"; the one that was there before {other}" if hook.before else ""
-    echo_result(f"{hook.ours} is {state}{beside}{before}\n")
+    echo_result(f"{hook.own_path} is {state}{beside}{before}\n")
 
 
 def _find_hook() -> Hook:

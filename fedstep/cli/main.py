@@ -134,9 +134,9 @@ def _open_missing_streams() -> bool:
     Otherwise the next file that is opened would get its number, and what is printed.
     """
     is_closed = sys.stdout is None
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w" if number else "r", encoding="utf-8"))  # noqa: SIM115
+            setattr(sys, name, open(os.devnull, "w" if descriptor else "r", encoding="utf-8"))  # noqa: SIM115
     return is_closed
 
 
@@ -145,9 +145,9 @@ def _runs_before_a_push(arguments: Sequence[str]) -> bool:
     return tuple(arguments[:2]) == ("hook", "run") and "--strict" not in arguments
 
 
-def _terminate(number: int, _frame: object) -> NoReturn:
+def _terminate(signal_number: int, _frame: object) -> NoReturn:
     """Exit as after an error, which ends git and removes temporary files; a second signal ends the process at once."""
-    signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal_number, signal.SIG_DFL)
     raise SystemExit(TERMINATED)
 
 

@@ -121,6 +121,6 @@ def _slow_tests(project: fedstep.Project, most: int) -> str:
     from fedstep.history.summary import load_summary
 
     tests = load_summary(project.context().store).summary.tests.values()
-    timed = sorted(((typical_seconds(one) or 0.0, one) for one in tests), key=lambda pair: -pair[0])
-    slow = [{"test": one.test, "seconds": round(seconds, 3), "runs": one.runs} for seconds, one in timed[:most]]
+    timed = sorted(((typical_seconds(stats) or 0.0, stats) for stats in tests), key=lambda pair: -pair[0])
+    slow = [{"test": stats.test, "seconds": round(seconds, 3), "runs": stats.runs} for seconds, stats in timed[:most]]
     return json.dumps({"slow_tests": slow})

@@ -25,10 +25,10 @@ class FloatRange(click.FloatRange):
 
     def convert(self, value: float, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the number."""
-        number: float = super().convert(value, param, ctx)
-        if number != number:
+        converted: float = super().convert(value, param, ctx)
+        if converted != converted:
             self.fail(f"{value} is no number.", param, ctx)
-        return number
+        return converted
 
 
 class OptionSettings(TypedDict, total=False):
@@ -233,7 +233,7 @@ def link_to(aggregator: "Aggregator", started_at: float, budget: float) -> "Aggr
     return connect(aggregator, budget - (time.time() - started_at), os.environ)
 
 
-def required(aggregator: "Aggregator | None") -> "Aggregator":
+def require_aggregator(aggregator: "Aggregator | None") -> "Aggregator":
     """Return the aggregator. Raises UsageError if the options name none."""
     if not aggregator:
         raise UsageError("no aggregator is given", "Give one with --aggregator or FEDSTEP_AGGREGATOR")

@@ -26,7 +26,7 @@ from fedstep.cli.options import (
     aggregator_from,
     link_to,
     option,
-    required,
+    require_aggregator,
 )
 from fedstep.cli.output import (
     RulingOptions,
@@ -229,7 +229,7 @@ def push(part: str, history: str, strict: bool, **network: Unpack[NetworkOptions
     context = fedstep.Project.discover(history=history, part=part).context()
     if _is_untrusted(context):
         return 0
-    receiver = required(aggregator_from(network))
+    receiver = require_aggregator(aggregator_from(network))
     planted = committed_history_problems(context)
     if planted:
         echo_warnings(*map(str, planted))
@@ -258,7 +258,7 @@ def pull(part: str, history: str, strict: bool, **network: Unpack[NetworkOptions
     context = fedstep.Project.discover(history=history, part=part).context()
     if _is_untrusted(context):
         return 0
-    link = link_to(required(aggregator_from(network)), context.now, network["budget"])
+    link = link_to(require_aggregator(aggregator_from(network)), context.now, network["budget"])
     try:
         context.store.prepare()
         cached = pull_model(context.store, link, context.now)

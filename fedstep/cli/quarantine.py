@@ -69,7 +69,7 @@ def add(test: str, owner: str, reason: str, days: int, max_quarantined: int) -> 
     Example: fedstep quarantine add 'shop.CartTest#pays' --owner ada --reason '#123'
     """
     root, until = _root(), _today() + timedelta(days=days)
-    others = [one for one in read_mutes(root, _today().isoformat()).mutes.entries if one.test != test]
+    others = [mute for mute in read_mutes(root, _today().isoformat()).mutes.entries if mute.test != test]
     if len(others) >= max_quarantined:
         subject = "1 test is" if len(others) == 1 else f"{len(others)} tests are"
         raise UsageError(f"{subject} quarantined already", "Repair one and remove it from the list")

@@ -45,13 +45,13 @@ def report(html: str, serve: bool, port: int, value: bool, history: str, part: s
     context = fedstep.Project.discover(history=history, part=part).context()
     if serve:
         return _serve(context, port)
-    shown = _shown(context, _replay(context) if value else None)
-    insights = shown.insights
+    view = _read_view(context, _replay(context) if value else None)
+    insights = view.insights
     echo_warnings(*insights.warnings)
     from fedstep.report.project_page import summarize_page, value_text
 
     if html:
-        for path in _write_page(shown, html):
+        for path in _write_page(view, html):
             echo_warnings(f"wrote {path}")
     echo_result(f"{summarize_page(insights)}\n{value_text(insights.value) if value else ''}")
     return 0
@@ -85,7 +85,7 @@ def digest(since: str, output_format: str, history: str, part: str) -> int:
 
     context = fedstep.Project.discover(history=history, part=part).context()
     moment = _parse_since(since, context.now)
-    insights = _shown(context).insights
+    insights = _read_view(context).insights
     echo_warnings(*insights.warnings)
     render = {"text": digest_text, "markdown": digest_markdown, "slack": digest_slack}[output_format]
     echo_result(render(make_digest(insights, moment)))
@@ -105,7 +105,7 @@ def badge(kind: str, as_json: bool, history: str, part: str) -> int:
     """
     from fedstep.report.badge import badge_json, badge_svg, make_badge
 
-    made = make_badge(kind, _shown(fedstep.Project.discover(history=history, part=part).context()).insights)
+    made = make_badge(kind, _read_view(fedstep.Project.discover(history=history, part=part).context()).insights)
     echo_result(badge_json(made) if as_json else badge_svg(made))
     return 0
 
@@ -127,24 +127,24 @@ def ack(subject: str, note: str, history: str, part: str) -> int:
     from fedstep.report.wording import describe_change, name_subject
 
     context = fedstep.Project.discover(history=history, part=part).context()
-    changes = [one.change for one in _shown(context).insights.open_changes()]
+    changes = [finding.change for finding in _read_view(context).insights.open_changes()]
     if not subject:
-        lines = [f"{visible(name_subject(one))}: {describe_change(one)}" for one in changes]
+        lines = [f"{visible(name_subject(change))}: {describe_change(change)}" for change in changes]
         echo_result("".join(f"{line}\n" for line in lines) or "nothing became slower\n")
         return 0
-    matching = matches(subject, [name_subject(one) for one in changes])
+    matching = matches(subject, [name_subject(change) for change in changes])
     if len(matching) != 1:
-        open_ones = ", ".join(visible(name_subject(one), 80) for one in changes[:8]) or "none"
+        names = ", ".join(visible(name_subject(change), 80) for change in changes[:8]) or "none"
         problem = "means several changes" if matching else "is no test or job that became slower"
-        raise UsageError(f"{visible(subject)} {problem}", f"Open: {open_ones}")
-    change = next(one for one in changes if name_subject(one) == matching[0])
+        raise UsageError(f"{visible(subject)} {problem}", f"Open: {names}")
+    change = next(change for change in changes if name_subject(change) == matching[0])
     today = date.fromtimestamp(context.now).isoformat()
     add_acknowledgement(context.root, Acknowledgement(change.subject, today, note))
     echo_result(f"accepted in {ACKS_FILE}: {visible(matching[0])}, {describe_change(change)}. Commit the file\n")
     return 0
 
 
-class _Shown(NamedTuple):
+class _View(NamedTuple):
     """A project as it is shown: its history, which is read once, and what was computed of it."""
 
     context: "RunContext"
@@ -158,7 +158,7 @@ class _Shown(NamedTuple):
         return explain_tests(self.context.store, self.summary, tests, self.context.now)
 
 
-def _shown(context: "RunContext", value: "tuple[ValueOfSharing, ...] | Unavailable | None" = None) -> _Shown:
+def _read_view(context: "RunContext", value: "tuple[ValueOfSharing, ...] | Unavailable | None" = None) -> _View:
     from fedstep.diagnostics.insights import load_history, project_insights
     from fedstep.pipeline.context import open_history
 
@@ -166,7 +166,7 @@ def _shown(context: "RunContext", value: "tuple[ValueOfSharing, ...] | Unavailab
     history = load_history(context.store, _Progress())
     insights = project_insights(context, history, value)
     warnings = (*map(str, problems), *warnings, *insights.warnings)
-    return _Shown(context, history.summary, replace(insights, warnings=warnings))
+    return _View(context, history.summary, replace(insights, warnings=warnings))
 
 
 class _Progress:
@@ -204,10 +204,10 @@ def _parse_since(text: str, now: float) -> float:
         raise UsageError(f"--since {text[:40]!r} is no time", "Give 7d, 2w or 2030-12-31") from error
 
 
-def _write_page(shown: _Shown, output_path: str) -> list[str]:
+def _write_page(view: _View, output_path: str) -> list[str]:
     """Write the page to a file, or to a folder with style, script and pages of tests; return the paths to name."""
     is_file = Path(output_path).suffix.lower() in (".html", ".htm") and not Path(output_path).is_dir()
-    files = {"": _render(shown.insights)} if is_file else _folder_files(shown)
+    files = {"": _render(view.insights)} if is_file else _folder_files(view)
     try:
         for name, text in files.items():
             path = Path(output_path) / name if name else Path(output_path)
@@ -220,16 +220,16 @@ def _write_page(shown: _Shown, output_path: str) -> list[str]:
     return [output_path if is_file else str(Path(output_path) / "index.html")]
 
 
-def _folder_files(shown: _Shown) -> Mapping[str, str]:
+def _folder_files(view: _View) -> Mapping[str, str]:
     from fedstep.report.html import explanation_html
     from fedstep.report.project_page import TEST_STYLE, most_expensive_tests, project_assets, with_links
 
-    tests = most_expensive_tests(shown.insights)[:MOST_TESTS]
+    tests = most_expensive_tests(view.insights)[:MOST_TESTS]
     pages = {test: f"tests/{_page_name(test)}.html" for test in tests}
-    linked = with_links(shown.insights, pages)
+    linked = with_links(view.insights, pages)
     explained = {
-        pages[test]: explanation_html(explanation, shown.insights.host, f"../{TEST_STYLE}")
-        for test, explanation in shown.explain(tests).items()
+        pages[test]: explanation_html(explanation, view.insights.host, f"../{TEST_STYLE}")
+        for test, explanation in view.explain(tests).items()
     }
     return {"index.html": _render(linked, "fedstep.css", "fedstep.js"), **project_assets(), **explained}
 
@@ -261,8 +261,8 @@ def _serve(context: "RunContext", port: int) -> int:
         if path.lstrip("/") in assets:
             name = path.lstrip("/")
             return ("text/css" if name.endswith(".css") else "text/javascript"), assets[name]
-        shown = _shown(context)
-        insights = shown.insights
+        view = _read_view(context)
+        insights = view.insights
         pages = {test: f"/tests/{_page_name(test)}.html" for test in most_expensive_tests(insights)}
         if path == "/":
             return "text/html", _render(with_links(insights, pages), "/fedstep.css", "/fedstep.js")
@@ -271,7 +271,7 @@ def _serve(context: "RunContext", port: int) -> int:
             return None
         from fedstep.report.html import explanation_html
 
-        return "text/html", explanation_html(shown.explain((test,))[test], insights.host)
+        return "text/html", explanation_html(view.explain((test,))[test], insights.host)
 
     server = ThreadingHTTPServer(("127.0.0.1", port), _handler(page))
     echo_warnings(f"the page is at http://127.0.0.1:{server.server_port}/, end with Ctrl-C")

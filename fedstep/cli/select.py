@@ -126,8 +126,8 @@ def select(
     if output_format == "json":
         answer = {
             "tests": list(map(_row, chosen)),
-            "skipped": [one.named.name for one in selection.skipped],
-            **_selected(selection, shadow),
+            "skipped": [test.named.name for test in selection.skipped],
+            **_selection_json(selection, shadow),
         }
         echo_result(json.dumps(answer) + "\n")
         _end()
@@ -147,9 +147,9 @@ def _choice(time: str, share: float | None, confidence: float | None) -> "Choice
 def _read_seconds(text: str) -> float:
     """Return the seconds of 90s, 10m, 1.5h or 90. Raise UsageError for other text."""
     units = {"s": 1.0, "m": 60.0, "h": 3600.0}
-    number, unit = (text[:-1], text[-1]) if text[-1] in units else (text, "s")
+    amount, unit = (text[:-1], text[-1]) if text[-1] in units else (text, "s")
     try:
-        seconds = float(number) * units[unit]
+        seconds = float(amount) * units[unit]
     except ValueError:
         seconds = -1.0
     if not 0.0 <= seconds < float("inf"):
@@ -161,7 +161,7 @@ def _note(context: "RunContext", selection: "Selection", shadow: bool) -> None:
     """Write down what does not run, for the train step of this job."""
     from fedstep.pipeline.context import note_left_out
 
-    tests = tuple(chain.from_iterable([one.named.tests for one in selection.skipped]))
+    tests = tuple(chain.from_iterable([test.named.tests for test in selection.skipped]))
     if tests:
         echo_warnings(*map(str, note_left_out(context, tests, shadow)))
 
@@ -187,12 +187,12 @@ def _rank(names: str, context: "RunContext") -> "tuple[tuple[RankedTest, ...], S
 def _lines(tests: "Sequence[RankedTest]", runner: str, root: str) -> Sequence[str]:
     """Return what is printed for a runner: nothing for one that cannot be given all of them, so that it runs all."""
     if runner == "list":
-        return [one.named.name for one in tests]
+        return [ranked.named.name for ranked in tests]
     from fedstep.pipeline.context import exists_within
     from fedstep.report.rerun import selection
     from fedstep.results import FailureVerdict
 
-    ids = [test for one in tests for test in one.named.tests or (one.named.identity,)]
+    ids = [test for ranked in tests for test in ranked.named.tests or (ranked.named.identity,)]
     chosen = selection(runner, [FailureVerdict(test, 0.0) for test in dict.fromkeys(ids)], exists_within(root))
     if not chosen.left_out:
         return chosen.lines
@@ -207,12 +207,12 @@ def _end() -> NoReturn:
     raise SystemExit(0)
 
 
-def _row(one: "RankedTest") -> dict[str, object]:
+def _row(ranked: "RankedTest") -> dict[str, object]:
     return {
-        "test": one.named.name,
-        "score": round(one.score, 4),
-        "seconds": round(one.seconds, 3),
-        "always": one.always,
+        "test": ranked.named.name,
+        "score": round(ranked.score, 4),
+        "seconds": round(ranked.seconds, 3),
+        "always": ranked.always,
     }
 
 
@@ -223,7 +223,7 @@ def _tell(selection: "Selection", shadow: bool) -> str:
     if selection.reason:
         return f"all tests run: {selection.reason}"
     verb = "would run" if shadow else "run"
-    always = sum(one.always != "" for one in selection.chosen)
+    always = sum(test.always != "" for test in selection.chosen)
     why = f" ({always} always do: new, changed or failed lately)" if always else ""
     sentence = (
         f"{len(selection.chosen)} of {len(selection.chosen) + len(selection.skipped)} tests {verb}{why}, "
@@ -290,16 +290,17 @@ def plan(
     context = _read_context(history, part)
     selection, summary, sentence = _choose(names, context, choice, explore, shadow)
     ran = (*selection.chosen, *selection.skipped) if shadow else selection.chosen
-    seconds = predict_seconds([one.named for one in ran], summary.tests)
+    seconds = predict_seconds([test.named for test in ran], summary.tests)
     made, shards = plan_shards(seconds, seconds, total, unit or "file")
-    made = with_skipped(made, (one.named.identity for one in selection.skipped), shadow)
-    fixed, longest = fixed_seconds(summary.builds), max(one.seconds for one in shards)
+    made = with_skipped(made, (test.named.identity for test in selection.skipped), shadow)
+    fixed, longest = fixed_seconds(summary.builds), max(load.seconds for load in shards)
     if isinstance(fixed, float):
         sentence += f"; the slowest machine takes about {span(fixed + longest)}, {span(fixed)} of it beside its tests"
     echo_warnings(sentence)
     fields: dict[str, object] = {"plan": made.encode(), "total": total, "unit": made.unit}
     fields["fixed_seconds"] = round(fixed, 3) if isinstance(fixed, float) else None
-    fields |= {"shards": [one._asdict() for one in shards], **_selected(selection, shadow), "headline": sentence}
+    fields |= {"shards": [load._asdict() for load in shards], **_selection_json(selection, shadow)}
+    fields["headline"] = sentence
     echo_result(f"{json.dumps(fields) if output_format == 'json' else made.encode()}\n")
     _note(context, selection, shadow)
     _write_plan(context, made, shards, selection, fields)
@@ -324,7 +325,7 @@ def _choose(
     return selection, summary, _tell(selection, shadow)
 
 
-def _selected(selection: "Selection", shadow: bool) -> dict[str, object]:
+def _selection_json(selection: "Selection", shadow: bool) -> dict[str, object]:
     """Return the figures of a selection by the keys of `fedstep select --format json`."""
     return {
         "share": round(selection.share, 4),
@@ -351,11 +352,11 @@ def _write_plan(
     if not in_ci(context.ci):
         return
     saved = 0.0 if made.shadow else selection.saved_seconds
-    text, ran = made.encode(), sum(one.tests for one in shards)
+    text, ran = made.encode(), sum(load.tests for load in shards)
     if len(text) > MOST_PLAN:
         echo_warnings("the plan is too long for an output: it divides the tests, and all run. Hand on a file instead")
         text, saved, ran = made._replace(skipped=frozenset()).encode(), 0.0, ran + len(selection.skipped)
-    rows = [(str(one.number), f"{one.tests:,}", one.seconds) for one in shards]
+    rows = [(str(load.number), f"{load.tests:,}", load.seconds) for load in shards]
     summary = plan_markdown(str(fields["headline"]), rows)
     findings = f"{json.dumps(fields, indent=2)}\n" if os.environ.get("FEDSTEP_FINDINGS") else ""
     values = plan_outputs(text, made.total, ran, saved)
@@ -397,8 +398,8 @@ def shard(
     check_shard(1 if index is None else index, total)
     named, summary = _named_tests(names, _read_context(history, part, fetch=index is None))
     identities: dict[str, list[str]] = {}
-    for one in named:
-        identities.setdefault(one.identity, []).append(one.name)
+    for test in named:
+        identities.setdefault(test.identity, []).append(test.name)
     if index is not None:
         if not known:
             remedy = "Hand on what `fedstep shard --total N` printed to balance them"
@@ -406,7 +407,7 @@ def shard(
         chosen = (known or hash_plan(total, unit)).choose(identities, index)
         if not chosen:
             echo_warnings(f"machine {index} of {total} has no test. Of an empty list most runners run all tests")
-        own = [name for one in chosen for name in identities[one]]
+        own = [name for identity in chosen for name in identities[identity]]
         if output_format == "json":
             echo_result(json.dumps({"index": index, "total": total, "unit": unit, "tests": own}) + "\n")
         else:
@@ -417,7 +418,7 @@ def shard(
     seconds = predict_seconds(named, summary.tests)
     made, shards = plan_shards(identities, seconds, total, unit)
     if output_format == "json":
-        rows = [one._asdict() for one in shards]
+        rows = [load._asdict() for load in shards]
         echo_result(json.dumps({"plan": made.encode(), "total": total, "unit": unit, "shards": rows}) + "\n")
     else:
         echo_result(f"{made.encode()}\n")

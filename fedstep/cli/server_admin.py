@@ -96,7 +96,7 @@ def list_(store: str) -> int:
     Example: fedstep server token list
     """
     with _open_tokens(store, required=True) as book:
-        tokens = book.listed()
+        tokens = book.list_tokens()
     lines = (f"{each.id} {each.name} made {_format_time(each.created)}{_revocation(each.revoked)}\n" for each in tokens)
     echo_result("".join(lines) or "no tokens\n")
     return 0
@@ -255,8 +255,8 @@ def _format_verdict(ended: "TrialSummary") -> str:
     return f"at {ended.version} {ended.outcome}: {ended.task} {ended.trial} against {ended.against} ({figures}){again}"
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def _count(amount: int, noun: str) -> str:
+    return f"{amount} {noun}" if amount == 1 else f"{amount} {noun}s"
 
 
 def _number(value: float) -> str:

@@ -64,7 +64,7 @@ def seen_token(token: str) -> InspectedToken:
     secret = token.strip()
     if not secret:
         return InspectedToken("none")
-    decoded = _decoded(secret)
+    decoded = _decode_token(secret)
     if decoded is None:
         return InspectedToken("static", len(secret), f"{secret[:SHOWN]}…" if len(secret) >= SHORTEST else "…")
     header, claims = decoded
@@ -74,7 +74,7 @@ def seen_token(token: str) -> InspectedToken:
     return InspectedToken("jwt", len(secret), "", (*fields, *inspected))
 
 
-def presented(token: str, aggregator: str, env: Mapping[str, str]) -> InspectedToken:
+def find_token(token: str, aggregator: str, env: Mapping[str, str]) -> InspectedToken:
     """Return the token of the next request: the configured one, else one requested from GitHub for this job."""
     if token.strip() or not can_request_token(env):
         return seen_token(token)
@@ -89,7 +89,7 @@ def presented(token: str, aggregator: str, env: Mapping[str, str]) -> InspectedT
 
 def claims_of(token: str) -> Mapping[str, object]:
     """Return the claims of a JWT, or none for any other token."""
-    decoded = _decoded(token.strip())
+    decoded = _decode_token(token.strip())
     return decoded[1] if decoded else {}
 
 
@@ -99,7 +99,7 @@ def expiry(token: str) -> float | None:
     return float(expires_at) if isinstance(expires_at, int | float) and not isinstance(expires_at, bool) else None
 
 
-def _decoded(secret: str) -> tuple[Mapping[str, object], Mapping[str, object]] | None:
+def _decode_token(secret: str) -> tuple[Mapping[str, object], Mapping[str, object]] | None:
     """Header and claims of a JWT; the third part, its signature, is dropped here."""
     parts = secret.split(".")
     if len(parts) != 3 or len(secret) > LARGEST:
@@ -181,7 +181,7 @@ def check_token(token: InspectedToken, secret: str, now: float) -> DiagnosticChe
         return DiagnosticCheck(
             "Token", OK, f"a static one of {token.size} characters, which tells nothing beyond itself"
         )
-    identifying = ", ".join(one.name for one in token.fields if one.identifies and one.value)
+    identifying = ", ".join(field.name for field in token.fields if field.identifies and field.value)
     says = f"a JWT, which tells {identifying or 'nothing of its sender'} (fedstep inspect shows all of it)"
     end = expiry(secret)
     if end is not None and end <= now:
@@ -232,7 +232,7 @@ def _helper(aggregator: AggregatorLink, in_shares: bool) -> tuple[DiagnosticChec
     if not in_shares:
         says = f"{where} takes updates whole, and with a helper shares are sent: it takes none of them"
         return (DiagnosticCheck("Helper", PROBLEM, says, "Unset FEDSTEP_HELPER, or correct --aggregator"),)
-    hurried = _left(aggregator) < HURRY
+    hurried = _seconds_left(aggregator) < HURRY
     try:
         status = _knock(aggregator, helper.send, SHARES_PATH)
     except FedstepError as error:
@@ -257,9 +257,9 @@ def _helper_welcome(where: str, status: int) -> DiagnosticCheck:
 def _knock(aggregator: AggregatorLink, send: Transport, path: str) -> int:
     """Return the status of the response to an empty update, within the time left. Raises FedstepError."""
     headers = {"Accept": "application/json", "Content-Type": "application/octet-stream"}
-    return send("POST", path, headers, b"", max(_left(aggregator), 0.05)).status
+    return send("POST", path, headers, b"", max(_seconds_left(aggregator), 0.05)).status
 
 
-def _left(aggregator: AggregatorLink) -> float:
+def _seconds_left(aggregator: AggregatorLink) -> float:
     """Return the seconds until the deadline of all requests."""
     return aggregator.retry.end() - aggregator.retry.clock()

@@ -84,13 +84,13 @@ def check_git(root: str, ci: CiRun, globs: Sequence[str]) -> DiagnosticCheck:
             "Git", WARNING, "this folder is not in a git work tree: no change is known", "cd into a checkout"
         )
 
-    def hurried(folder: str, arguments: tuple[str, ...], stdin: bytes, seconds: float) -> Callable[[], GitResult]:
+    def start_hurried(folder: str, arguments: tuple[str, ...], stdin: bytes, seconds: float) -> Callable[[], GitResult]:
         return run_git(folder, arguments, stdin, min(seconds, GIT_SECONDS))
 
     if ci.vendor == "local":
-        change = read_outgoing(root, hurried, compile_globs(globs, os.getcwd(), root))
+        change = read_outgoing(root, start_hurried, compile_globs(globs, os.getcwd(), root))
     else:
-        change = read_change(root, ci, hurried)
+        change = read_change(root, ci, start_hurried)
     if isinstance(change, Unavailable):
         reason, _, command = change.reason.partition("; run: ")
         return DiagnosticCheck("Git", WARNING, reason, command)
@@ -109,11 +109,11 @@ def check_reports(globs: Sequence[str], root: str) -> DiagnosticCheck:
         fix = "Name them, here and for train: fedstep doctor --junit 'build/**/TEST-*.xml'"
         return DiagnosticCheck("Reports", WARNING, "no --junit is given", fix)
     files = expand(globs, Path.cwd())
-    misses = [one.source for one in files if isinstance(one, Dropped)]
+    misses = [file.source for file in files if isinstance(file, Dropped)]
     if misses:
         says = f"{', '.join(misses)} matches no file below {Path.cwd()}"
         return DiagnosticCheck("Reports", PROBLEM, says, "Run it after the tests, and check --junit")
-    bytes_ = sum(_length(Path.cwd() / one[0]) for one in files)
+    bytes_ = sum(_length(Path.cwd() / file[0]) for file in files)
     if bytes_ > MOST_REPORTS:
         return DiagnosticCheck("Reports", OK, f"{count(len(files), 'file')} of {size(bytes_)} (too much to read here)")
     reports = read_reports(files, root)
@@ -142,11 +142,11 @@ BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 def check_packages(in_ci: bool) -> tuple[DiagnosticCheck, ...]:
     """Check the versions of fedstep and its dependencies."""
     versions = f"fedstep {__version__}, Python {sys.version.split()[0]} on {sys.platform}"
-    light = ", ".join(f"{name} {installed(name) or 'missing'}" for name in ("click", "requests", "safetensors"))
+    light = ", ".join(f"{name} {installed_version(name) or 'missing'}" for name in ("click", "requests", "safetensors"))
     return (DiagnosticCheck("Versions", OK, f"{versions}; {light}"), _sklearn(in_ci))
 
 
-def installed(name: str, module: str = "") -> str:
+def installed_version(name: str, module: str = "") -> str:
     """Return the version of an installed distribution without importing it, or "" where it or its module is missing."""
     from importlib.metadata import PackageNotFoundError, version  # 20 ms that `fedstep status` does not need
 
@@ -157,8 +157,8 @@ def installed(name: str, module: str = "") -> str:
 
 
 def _sklearn(in_ci: bool) -> DiagnosticCheck:
-    version = installed("scikit-learn", "sklearn")
-    others = ", ".join(f"{name} {installed(name) or 'missing'}" for name in ("numpy", "scipy"))
+    version = installed_version("scikit-learn", "sklearn")
+    others = ", ".join(f"{name} {installed_version(name) or 'missing'}" for name in ("numpy", "scipy"))
     if not version:
         missing = "scikit-learn is not installed: builds are kept and learned later"
         return DiagnosticCheck(
@@ -198,7 +198,7 @@ def check_proxies(env: Mapping[str, str], url: str) -> DiagnosticCheck:
             "Network", PROBLEM, f"{says}; the file is not there", f"Correct {missing[0]}, or unset it"
         )
     host = _host(url)
-    if host in ("localhost", "127.0.0.1", "::1") and _proxied(proxies) and host not in proxies["NO_PROXY"]:
+    if host in ("localhost", "127.0.0.1", "::1") and _has_proxy(proxies) and host not in proxies["NO_PROXY"]:
         return DiagnosticCheck(
             "Network", WARNING, f"{says}: a proxy for {host}, which it cannot reach", f"export NO_PROXY={host}"
         )
@@ -212,7 +212,7 @@ def _host(url: str) -> str:
         return ""
 
 
-def _proxied(proxies: Mapping[str, str]) -> bool:
+def _has_proxy(proxies: Mapping[str, str]) -> bool:
     return bool(proxies["HTTP_PROXY"] or proxies["HTTPS_PROXY"] or proxies["ALL_PROXY"])
 
 
@@ -252,9 +252,8 @@ def check_variables(env: Mapping[str, str], options: Collection[str]) -> Diagnos
     listed = ", ".join(variables[:MOST_NAMED]) + (
         f" and {len(variables) - MOST_NAMED} more" if variables[MOST_NAMED:] else ""
     )
-    return DiagnosticCheck(
-        "Variables", OK, f"{count(len(variables), 'variable')} set: {listed}" if variables else "none of ours is set"
-    )
+    says = f"{count(len(variables), 'variable')} set: {listed}" if variables else "no FEDSTEP_* variables are set"
+    return DiagnosticCheck("Variables", OK, says)
 
 
 def _guess(name: str, known: Collection[str]) -> str:
@@ -300,7 +299,7 @@ def diagnose(
 def _history(context: RunContext, url: str) -> tuple[DiagnosticCheck, ...]:
     folder = check_folder(context.store)
     try:
-        remembered, kept = _known(context.store, folder)
+        remembered, kept = _load_history(context.store, folder)
         builds = check_builds(remembered, in_ci(context.ci))
         return (folder, builds, check_model(kept, context.now, url), check_outbox(context.store, url))
     except HistoryError as error:
@@ -310,7 +309,7 @@ def _history(context: RunContext, url: str) -> tuple[DiagnosticCheck, ...]:
         )
 
 
-def _known(store: ProjectStore, folder: DiagnosticCheck) -> tuple[LoadedSummary, CachedModel]:
+def _load_history(store: ProjectStore, folder: DiagnosticCheck) -> tuple[LoadedSummary, CachedModel]:
     """Load the summary and the model of the history, or empty ones where it does not exist yet."""
     if not os.path.lexists(store.folder) and folder.state != PROBLEM:
         return LoadedSummary(Summary()), load_model(store)

@@ -70,11 +70,11 @@ def past_runs(store: ProjectStore, table: TestTable, tests: Sequence[str]) -> Ma
 
 def _add_runs(wanted: Sequence[_Past], entry: BuildRecord) -> None:
     """Add what this record has of the tests, and whether it is evidence."""
-    by_id = {one: past for past in wanted for one in past.ids}
+    by_id = {test_id: past for past in wanted for test_id in past.ids}
     ran = {run.test: run for run in reversed(entry.tests) if run.test in by_id}
     evidence = {run.test for run in informative_runs(entry.tests) if run.test in ran} if ran else set()
     for past in wanted:
-        run = next((ran[one] for one in past.ids if one in ran), None)
+        run = next((ran[test_id] for test_id in past.ids if test_id in ran), None)
         if run is not None:
             counts = run.test in evidence
             metal = past.letters.pop() if counts and past.letters else Flip.NONE
@@ -131,7 +131,7 @@ def _passes(
     run, known = _runner(subject), {0: subject.table}
 
     def after(passes: int) -> float:
-        start = max(number for number in known if number <= passes)
+        start = max(known_passes for known_passes in known if known_passes <= passes)
         *_, known[passes] = accumulate(repeat(Outcome.PASSED, passes - start), run, initial=known[start])
         return chance(_values(known[passes], subject.test))
 
@@ -234,12 +234,12 @@ def _explain(template: _Template, test: str, runs: tuple[SeenRun, ...]) -> TestE
     former = next((old for old, now in former_ids(table).items() if now == test), "")
     platt = forecaster.correction.platt.get("flaky", initial_scaling("flaky"))
     subject = ExplainedTest(summary, test, _values(table, test))
-    shared, private = _shared(forecaster, subject.values), _private(forecaster, test)
+    shared, private = _explain_shared(forecaster, subject.values), _explain_private(forecaster, test)
 
     def chance(values: Raw) -> float:
         return forecaster.chance("flaky", schema().tasks["flaky"].encode(values), private_test_features(test))
 
-    score = _total(shared) + sum(one.local for one in private)
+    score = _total(shared) + sum(term.local for term in private)
     recently = stats.last_build >= summary.count - ACTIVE_BUILDS
     return TestExplanation(
         test=test,
@@ -251,9 +251,9 @@ def _explain(template: _Template, test: str, runs: tuple[SeenRun, ...]) -> TestE
         recently=recently,
         slope=platt.slope,
         offset=platt.offset,
-        contributions=tuple(sorted(shared, key=lambda one: (-abs(one.total), one.feature))),
+        contributions=tuple(sorted(shared, key=lambda term: (-abs(term.total), term.feature))),
         private=private,
-        changes=what_ifs(subject, chance, lambda one: one >= WORTH_NAMING) if recently else (),
+        changes=what_ifs(subject, chance, lambda probability: probability >= WORTH_NAMING) if recently else (),
         runs=runs,
         runs_known=stats.runs,
         failures=stats.failures,
@@ -264,7 +264,7 @@ def _explain(template: _Template, test: str, runs: tuple[SeenRun, ...]) -> TestE
     )
 
 
-def _shared(forecaster: Predictor, values: Raw) -> list[ExplainedFeature]:
+def _explain_shared(forecaster: Predictor, values: Raw) -> list[ExplainedFeature]:
     """Return what each part of the flaky task contributes against what is usual, each listed word on its own.
 
     The first is the margin of a usual test.
@@ -319,7 +319,7 @@ def _pieces(part: Encoder, value: Value) -> Iterator[tuple[str, str, Sequence[tu
         )
 
 
-def _private(forecaster: Predictor, test: str) -> tuple[ExplainedFeature, ...]:
+def _explain_private(forecaster: Predictor, test: str) -> tuple[ExplainedFeature, ...]:
     """Return the private weights of the test and of its class, which only this project has."""
     weights = forecaster.correction.local.get("flaky", LocalWeights()).private
     named = (("this test", f"test={test}"), ("its class", f"class={group_of(test)}"))
@@ -327,7 +327,7 @@ def _private(forecaster: Predictor, test: str) -> tuple[ExplainedFeature, ...]:
 
 
 def _total(contributions: Sequence[ExplainedFeature]) -> float:
-    total = sum(one.total for one in contributions)
+    total = sum(term.total for term in contributions)
     assert not isnan(total)
     return total
 

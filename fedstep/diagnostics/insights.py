@@ -127,7 +127,7 @@ def _apply_unseen(
         failures = record.rows.get("triage", ()) if record.schema == schema().digest else ()
         judged, pending = resolve_labels("triage", (*pending, *renumber_runs(failures, summary.tests)), summary.tests)
         if file in newest:
-            flakes = {one.example.subject: one.label > 0.5 for one in judged}
+            flakes = {labelled.example.subject: labelled.label > 0.5 for labelled in judged}
             timeline = apply_to_timeline(timeline, record, summary.tests, flakes)
     timeline = replace(timeline, seen=timeline.seen | frozenset(map(build_name, unseen)))
     return LoadedHistory(summary, timeline, tuple(warnings))
@@ -153,10 +153,10 @@ def project_insights(
         warnings.append(str(error))
         acks = ()
     rates, suggested = _runs_a_week(timeline.builds), suggest_quarantine(summary.tests, mutes.mutes)
-    noisy = frozenset(one.test for one in suggested if one.action == "quarantine")
+    noisy = frozenset(hint.test for hint in suggested if hint.action == "quarantine")
     changes = tuple(
-        FoundChange(one, (one.after - one.before) / 60 * rates(one.kind, one.subject), is_acknowledged(one, acks))
-        for one in reversed(timeline.changes)
+        FoundChange(each, (each.after - each.before) / 60 * rates(each.kind, each.subject), is_acknowledged(each, acks))
+        for each in reversed(timeline.changes)
     )
     sent = read_audit(store).sent
     insights = Insights(
@@ -176,10 +176,10 @@ def project_insights(
         selections=summary.selections,
         mute_complaints=mutes.mutes.complaints,
         muted_failures=_muted_failures(window, mutes.mutes, taken_ids(summary.tests)),
-        releases=tuple((one.test, one.evidence) for one in suggested if one.action == "release"),
+        releases=tuple((hint.test, hint.evidence) for hint in suggested if hint.action == "release"),
         model=describe_model(cached, context.now),
         updates_sent=len(sent),
-        bytes_sent=sum(one.size for one in sent),
+        bytes_sent=sum(update.size for update in sent),
         warnings=tuple(warnings),
         host=code_host(context),
     )
@@ -209,7 +209,7 @@ def _runs_a_week(builds: Sequence[TimelineBuild]) -> _Rates:
     window = _window(builds)
     jobs = Counter(build.stream for build in window.builds)
     tests = sum(build.tests > 0 for build in window.builds)
-    return _Rates({job: number / window.weeks for job, number in jobs.items()}, tests / window.weeks)
+    return _Rates({job: builds / window.weeks for job, builds in jobs.items()}, tests / window.weeks)
 
 
 def _jobs(timeline: Timeline, changes: Sequence[FoundChange], weeks: float) -> tuple[JobTimes, ...]:
@@ -220,7 +220,7 @@ def _jobs(timeline: Timeline, changes: Sequence[FoundChange], weeks: float) -> t
     window = _window(timeline.builds)
     counts = Counter(build.stream for build in window.builds)
     jobs = (
-        _job(stream, builds, [one for one in changes if one.change.subject == stream], counts[stream] / weeks)
+        _job(stream, builds, [item for item in changes if item.change.subject == stream], counts[stream] / weeks)
         for stream, builds in by_stream.items()
     )
     return tuple(sorted(jobs, key=lambda job: -len(job.builds)))
@@ -232,9 +232,9 @@ def _job(stream: str, builds: Sequence[TimelineBuild], changes: Sequence[FoundCh
         builds=tuple(builds),
         usual=median(build.seconds for build in builds[-MEDIAN_OF:]),
         builds_a_week=a_week,
-        changes=tuple(one for one in changes if one.change.kind == "job"),
+        changes=tuple(finding for finding in changes if finding.change.kind == "job"),
     )
-    compared = list(_compared(builds))
+    compared = list(_iter_compared(builds))
     if not compared:
         return job
     return replace(
@@ -247,7 +247,7 @@ def _job(stream: str, builds: Sequence[TimelineBuild], changes: Sequence[FoundCh
     )
 
 
-def _compared(builds: Sequence[TimelineBuild]) -> Iterator[tuple[TimelineBuild, float]]:
+def _iter_compared(builds: Sequence[TimelineBuild]) -> Iterator[tuple[TimelineBuild, float]]:
     """Yield the builds that fedstep, Jenkins and the median of 20 could predict, with that median."""
     past: list[float] = []
     for build in builds:
@@ -265,7 +265,7 @@ def _is_flake(failure: TimelineFailure) -> bool:
     return failure.flaky >= FLAKY_ABOVE
 
 
-def _failed_by_flakes(build: TimelineBuild) -> bool:
+def _is_failed_by_flakes(build: TimelineBuild) -> bool:
     """Return whether nothing but flakes failed in a build that did not pass."""
     real = [failure for failure in build.failures if failure.outcome != "k"]
     complete = build.failed == len(build.failures)
@@ -283,7 +283,7 @@ def _flaky_costs(window: _Window, summary: Summary) -> Mapping[str, _Cost]:
     costs: dict[str, _Cost] = {}
     for build in window.builds:
         flakes = [] if build.incident else [failure for failure in build.failures if _is_flake(failure)]
-        red = [failure.test for failure in flakes if failure.outcome != "k"] if _failed_by_flakes(build) else []
+        red = [failure.test for failure in flakes if failure.outcome != "k"] if _is_failed_by_flakes(build) else []
         for failure in flakes:
             cost = costs.get(failure.test, _Cost())
             if failure.test in red:
@@ -300,7 +300,7 @@ def _flaky_costs(window: _Window, summary: Summary) -> Mapping[str, _Cost]:
 def _flaky(
     context: RunContext, summary: Summary, timeline: Timeline, window: _Window, mutes: Mutes, noisy: frozenset[str]
 ) -> tuple[FlakyCost, ...]:
-    costs, begun, taken = _flaky_costs(window, summary), _begun(timeline.builds), taken_ids(summary.tests)
+    costs, begun, taken = _flaky_costs(window, summary), _find_begins(timeline.builds), taken_ids(summary.tests)
     predictor = load_predictor(context.store, load_model(context.store).model.production)
     risks = {
         test: risk.probability for risk in predictor.flakiest(summary, 200, 0.0) for test in (risk.test, *risk.also)
@@ -324,27 +324,27 @@ def _flaky(
                 commits=first.commits,
                 muted_until=muted[0].until if muted else "",
                 suggested=test in noisy,
-                mended_at=_mended_at(stats, first.last, timeline.builds),
+                mended_at=_find_mended_at(stats, first.last, timeline.builds),
             )
         )
     joined = _join_by_cause(flaky_costs, summary)
-    return tuple(sorted(joined, key=lambda one: (-one.minutes_a_week, -one.red_builds - one.reruns, one.test)))
+    return tuple(sorted(joined, key=lambda cost: (-cost.minutes_a_week, -cost.red_builds - cost.reruns, cost.test)))
 
 
 def _join_by_cause(flaky_costs: Sequence[FlakyCost], summary: Summary) -> Iterator[FlakyCost]:
     """Yield what each cause costs: the tests that always failed together are one entry, unless they are muted."""
-    costs = {one.test: one for one in flaky_costs}
-    yield from (one for one in flaky_costs if one.muted_until)
-    for group in group_by_cause([summary.tests[one.test] for one in flaky_costs if not one.muted_until]):
+    costs = {cost.test: cost for cost in flaky_costs}
+    yield from (cost for cost in flaky_costs if cost.muted_until)
+    for group in group_by_cause([summary.tests[cost.test] for cost in flaky_costs if not cost.muted_until]):
         some = [costs[stats.test] for stats in group]
         yield replace(
-            max(some, key=lambda one: one.minutes_a_week),
+            max(some, key=lambda cost: cost.minutes_a_week),
             test=some[0].test,
-            minutes_a_week=sum(one.minutes_a_week for one in some),
-            reruns=sum(one.reruns for one in some),
-            suggested=any(one.suggested for one in some),
-            also=tuple(one.test for one in some[1:]),
-            together=describe_company([one.test for one in some], group[0].failures),
+            minutes_a_week=sum(cost.minutes_a_week for cost in some),
+            reruns=sum(cost.reruns for cost in some),
+            suggested=any(cost.suggested for cost in some),
+            also=tuple(cost.test for cost in some[1:]),
+            together=describe_company([cost.test for cost in some], group[0].failures),
         )
 
 
@@ -354,7 +354,7 @@ def _muted_failures(window: _Window, mutes: Mutes, taken: frozenset[str]) -> Map
     return {test: times for test, times in failed.items() if find_mute(test, mutes, taken)}
 
 
-def _mended_at(stats: TestStats, flaked_at: float, builds: Sequence[TimelineBuild]) -> float:
+def _find_mended_at(stats: TestStats, flaked_at: float, builds: Sequence[TimelineBuild]) -> float:
     """Return when a test had passed often enough since it flaked last, 0 while it has not.
 
     A timeline does not say which tests ran: one that did not run in each build is taken to run in regular intervals.
@@ -375,7 +375,7 @@ class _Flaking(NamedTuple):
     commits: tuple[str, str]
 
 
-def _begun(builds: Sequence[TimelineBuild]) -> Mapping[str, _Flaking]:
+def _find_begins(builds: Sequence[TimelineBuild]) -> Mapping[str, _Flaking]:
     """Return when each test was seen to flake, and the commits of the build before the first and of that build."""
     begun: dict[str, _Flaking] = {}
     before: dict[str, str] = {}
@@ -403,7 +403,7 @@ def _slowest(summary: Summary, runs_a_week: float) -> tuple[SlowTest, ...]:
     known = [(seconds, stats) for seconds, stats in exact if not isinstance(seconds, Unavailable)]
     share = [(seconds, stats, runs_a_week * min(1.0, stats.runs / max(summary.count, 1))) for seconds, stats in known]
     slow_tests = (SlowTest(stats.test, seconds, seconds / 60 * weekly) for seconds, stats, weekly in share)
-    return tuple(sorted(slow_tests, key=lambda one: -one.seconds))[:MOST_SLOW]
+    return tuple(sorted(slow_tests, key=lambda slow_test: -slow_test.seconds))[:MOST_SLOW]
 
 
 def _failures(builds: Sequence[TimelineBuild]) -> Failures:
@@ -414,7 +414,7 @@ def _failures(builds: Sequence[TimelineBuild]) -> Failures:
     return Failures(
         builds=len(builds),
         failed=len(builds) - sum(passed),
-        by_flakes=sum(map(_failed_by_flakes, builds)),
+        by_flakes=sum(map(_is_failed_by_flakes, builds)),
         streak=runs[-1][1],
         streak_passed=runs[-1][0],
         longest_red=max((length for is_passed, length in runs if not is_passed), default=0),
@@ -434,7 +434,7 @@ def _failing(summary: Summary, timeline: Timeline) -> tuple[FailingTest, ...]:
             failing.append(FailingTest(stats.test, failed, runs))
         elif stats.streak >= FEWEST_FAILURES:
             failing.append(FailingTest(stats.test, stats.streak, stats.streak, ends.get(stats.failing_since, 0.0)))
-    return tuple(sorted(failing, key=lambda one: (one.failures < one.runs, -one.failures, one.test)))
+    return tuple(sorted(failing, key=lambda test: (test.failures < test.runs, -test.failures, test.test)))
 
 
 def _fails_between_passes(recent: str) -> bool:

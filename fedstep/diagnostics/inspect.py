@@ -255,7 +255,9 @@ def _from_examples(store: ProjectStore) -> ChosenUpdate | Unavailable:
         return Unavailable(WITHOUT_SKLEARN)
     kept = load_model(store)
     try:
-        update, _ = make_update(learn_new_records(store, kept.model.production).state.backlog, kept.model, store.keyed)
+        update, _ = make_update(
+            learn_new_records(store, kept.model.production).state.backlog, kept.model, store.keyed_hash
+        )
     except HistoryError as error:
         return Unavailable(str(error))
     if isinstance(update, Unavailable):
@@ -328,12 +330,12 @@ def seen_update(body: bytes, origin: str, note: str = "") -> InspectedUpdate:
 def headers_of(body: bytes, token: bool) -> tuple[InspectedField, ...]:
     """Return the headers that fedstep sets on the request of this update; the HTTP library adds its own."""
     packed = len(deflate(body)) < len(body)
-    number = unpack(body).words.get("id", "")
+    update_id = unpack(body).words.get("id", "")
     return (
         InspectedField("Accept", "application/json", "asks for the receipt as JSON"),
         InspectedField("Content-Type", "application/octet-stream", "constant"),
         *((InspectedField("Content-Encoding", "gzip", "constant"),) if packed else ()),
-        InspectedField("Idempotency-Key", number, "the id again"),
+        InspectedField("Idempotency-Key", update_id, "the id again"),
         *((InspectedField("Authorization", "Bearer …", "the token, see there"),) if token else ()),
     )
 
@@ -341,7 +343,7 @@ def headers_of(body: bytes, token: bool) -> tuple[InspectedField, ...]:
 def past_updates(store: ProjectStore) -> AuditRecord:
     """Return every update sent from this history. Raises HistoryError where its record cannot be read."""
     audit = read_audit(store)
-    sent = (PastUpdate(**{**one._asdict(), "rows": tuple(one.rows.items())}) for one in audit.sent)
+    sent = (PastUpdate(**{**update._asdict(), "rows": tuple(update.rows.items())}) for update in audit.sent)
     return AuditRecord(tuple(sent), audit.damaged, KEPT_BODIES)
 
 
@@ -350,10 +352,10 @@ def _meaning(name: str) -> str:
 
 
 def _task(name: str, vector: Vector, rows: str, trial: str, known: Task | None) -> InspectedTask:
-    """Describe one vector. For a snapshot on trial, the last coordinate is not a change but the snapshot's result."""
+    """Describe one vector. For a version on trial, the last coordinate is not a change but the version's result."""
     changes = vector[:-1] if trial else vector
     names = (*_names(name, len(changes), known), f"loss of version {trial} on trial, less production's")
-    moved = [Coefficient(names[number], value) for number, value in enumerate(vector) if value]
+    moved = [Coefficient(names[index], value) for index, value in enumerate(vector) if value]
     moved.sort(key=lambda coefficient: (-abs(coefficient.value), coefficient.name))
     bound = known.clip if known else 0.0
     return InspectedTask(name, int(rows or 0), len(vector), norm(changes), bound, tuple(moved))
@@ -362,4 +364,4 @@ def _task(name: str, vector: Vector, rows: str, trial: str, known: Task | None) 
 def _names(task: str, size: int, known: Task | None) -> Sequence[str]:
     """Return the names of the coordinates, with a number for each that the schema does not name."""
     named = known.names() if known else ()
-    return (*named[:size], *(f"{task}[{number}]" for number in range(len(named), size)))
+    return (*named[:size], *(f"{task}[{index}]" for index in range(len(named), size)))

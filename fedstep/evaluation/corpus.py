@@ -60,7 +60,7 @@ class KnownLabel(NamedTuple):
 class BuildStep(NamedTuple):
     """The start of one build: the labels known since the last one, and the cases to predict for this one."""
 
-    number: int  # of the build in its project, from 0
+    build_index: int  # of the build in its project, from 0
     known: tuple[KnownLabel, ...]
     cases: tuple[Case, ...]
 
@@ -70,7 +70,7 @@ def write_steps(path: Path, steps: Iterable[BuildStep]) -> int:
     count = 0
     with path.open("w", encoding="utf-8") as file:
         for step in steps:
-            file.write(json.dumps(_packed(step), separators=(",", ":")) + "\n")
+            file.write(json.dumps(_pack_step(step), separators=(",", ":")) + "\n")
             count += 1
     return count
 
@@ -78,31 +78,31 @@ def write_steps(path: Path, steps: Iterable[BuildStep]) -> int:
 def read_steps(path: Path) -> Iterator[BuildStep]:
     """Yield the steps written by `write_steps`, one at a time."""
     with path.open(encoding="utf-8") as file:
-        yield from map(_unpacked, map(json.loads, file))
+        yield from map(_unpack_step, map(json.loads, file))
 
 
-def _packed(step: BuildStep) -> list[object]:
-    known = [[one.key, one.label, one.weight, _plain(one.truth), one.is_judged] for one in step.known]
-    return [step.number, known, [_packed_case(case) for case in step.cases]]
+def _pack_step(step: BuildStep) -> list[object]:
+    known = [[label.key, label.label, label.weight, _plain(label.truth), label.is_judged] for label in step.known]
+    return [step.build_index, known, [_pack_case(case) for case in step.cases]]
 
 
-def _packed_case(case: Case) -> list[object]:
+def _pack_case(case: Case) -> list[object]:
     row = case.row
     values = [round(value, 6) for value in row.values]  # as a record keeps them
     features = [row.subject, row.run, row.indices, values, row.private, _plain(row.target)]
     return [case.key, case.stream, features, _plain(case.truth), dict(case.guesses), case.estimate, case.scored]
 
 
-def _unpacked(fields: list[Any]) -> BuildStep:
-    number, known, cases = fields
+def _unpack_step(fields: list[Any]) -> BuildStep:
+    build_index, known, cases = fields
     return BuildStep(
-        number,
+        build_index,
         tuple(KnownLabel(key, label, weight, _full(truth), judged) for key, label, weight, truth, judged in known),
-        tuple(map(_unpacked_case, cases)),
+        tuple(map(_unpack_case, cases)),
     )
 
 
-def _unpacked_case(fields: list[Any]) -> Case:
+def _unpack_case(fields: list[Any]) -> Case:
     key, stream, features, truth, guesses, estimate, scored = fields
     subject, run, indices, values, private, target = features
     row = Example(subject, run, tuple(indices), tuple(values), tuple(private), _full(target))
@@ -140,9 +140,10 @@ def find_projects(places: Iterable[Path], kinds: Iterable[str]) -> tuple[CorpusP
     """
     places, kinds = tuple(places), tuple(kinds)
     projects = sorted(projects_below(places, kinds), key=lambda project: (project.name, project.kind))
-    for one, other in pairwise(projects):
-        if (one.name, one.kind) == (other.name, other.kind):
-            raise InputError(f"two projects are called {one.name}: {one.path} and {other.path}", "Rename a folder")
+    for project, other in pairwise(projects):
+        if (project.name, project.kind) == (other.name, other.kind):
+            paths = f"{project.path} and {other.path}"
+            raise InputError(f"two projects are called {project.name}: {paths}", "Rename a folder")
     if not projects:
         wanted = " or ".join("build.json" if kind == "folders" else TABLES[kind] for kind in kinds)
         raise InputError(f"no {wanted} below {', '.join(map(str, places))}", "Name the folder of a recorded project")
@@ -218,13 +219,13 @@ def _builds(items: Iterable[Result | Dropped]) -> Iterator[list[Result] | Droppe
 
 def _results(path: Path) -> Iterator[Result | Dropped]:
     opener = gzip.open if path.suffix == ".gz" else open
-    number = 1
+    line = 1
     try:
         with opener(path, "rt", newline="", encoding="utf-8") as file:
-            for number, row in enumerate(csv.DictReader(file), 2):
-                yield _result(row, f"{path.name}:{number}")
+            for line, row in enumerate(csv.DictReader(file), 2):
+                yield _result(row, f"{path.name}:{line}")
     except _UNREADABLE as error:
-        yield Dropped(f"{path.name}:{number + 1}", f"cannot be read from here on ({type(error).__name__}: {error})")
+        yield Dropped(f"{path.name}:{line + 1}", f"cannot be read from here on ({type(error).__name__}: {error})")
 
 
 def _result(row: Mapping[str, str | None], source: str) -> Result | Dropped:
@@ -307,12 +308,12 @@ def iter_builds(path: Path) -> Iterator[PastBuild | Dropped]:
     build goes into `seconds` and `outcome` alone.
     """
     clock = 0.0
-    for number, row in enumerate(_rows(path), 2):
+    for line, row in enumerate(_rows(path), 2):
         try:
             clock += _number(row, "seconds_since_previous", 0.0) or 0.0
             yield _build(row, clock)
         except MALFORMED as error:
-            yield Dropped(f"{path.name}:{number}", f"{type(error).__name__}: {error}")
+            yield Dropped(f"{path.name}:{line}", f"{type(error).__name__}: {error}")
 
 
 def in_order(items: Iterable[PastBuild | Dropped], window: int = 1000) -> Iterator[PastBuild | Dropped]:
@@ -322,13 +323,13 @@ def in_order(items: Iterable[PastBuild | Dropped], window: int = 1000) -> Iterat
     """
     waiting: list[tuple[float, int, PastBuild]] = []
     newest = float("-inf")
-    for number, item in enumerate(items):
+    for position, item in enumerate(items):
         if isinstance(item, Dropped):
             yield item
         elif item.started_at < newest:
             yield Dropped(f"build started at {item.started_at:.0f}", "stands too far below builds that started later")
         else:
-            heappush(waiting, (item.started_at, number, item))
+            heappush(waiting, (item.started_at, position, item))
         if len(waiting) > window:
             newest, _, build = heappop(waiting)
             yield build
@@ -340,16 +341,16 @@ def read_tests(path: Path) -> tuple[RerunTest, ...]:
     return tuple(_test(row) for row in _rows(path))
 
 
-def planned_of(build: PastBuild) -> PlannedBuild:
+def as_planned(build: PastBuild) -> PlannedBuild:
     """Return the build as it was known before it started."""
     return PlannedBuild(**{name: getattr(build, name) for name in PlannedBuild._fields})
 
 
-def evidence_of(build: PastBuild, number: int) -> FinishedBuild:
+def evidence_of(build: PastBuild, build_index: int) -> FinishedBuild:
     """Return the build as a train step would read it: without reports, and with only the author of its change."""
     ci = CiRun(
         vendor="recorded",
-        run=str(number),
+        run=str(build_index),
         job=build.stream.partition("|")[0],
         branch=build.branch,
         base_branch=build.base_branch,

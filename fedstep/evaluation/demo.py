@@ -127,7 +127,7 @@ def demo_html(demo: DemoReport) -> str:
         builds=count(sum(len(project.builds) for project in demo.projects), "recorded build"),
         projects=count(len(demo.projects), "real project"),
         tiles=[*_time_tiles(demo), *_sharing_tiles(demo), *_test_tiles(demo), *_size_tiles(demo)],
-        gains=[(project, one) for project in demo.projects for one in _values(project)],
+        gains=[(project, value) for project in demo.projects for value in _values(project)],
         builders=builders,
         accuracies=[(project.name, accuracy(project.builds)) for project in builders],
         charts=[build_times_chart(project.builds) for project in builders],
@@ -162,10 +162,10 @@ def _values(project: DemoProject) -> tuple[ValueOfSharing, ...]:
 
 
 def _sharing_tiles(demo: DemoReport) -> Iterator[Tile]:
-    values = [one for project in demo.projects for one in _values(project) if one.alone]
+    values = [value for project in demo.projects for value in _values(project) if value.alone]
     if values:
-        better = sum(one.shared < one.alone * EVEN[0] for one in values)
-        worse = sum(one.shared > one.alone * EVEN[1] for one in values)
+        better = sum(value.shared < value.alone * EVEN[0] for value in values)
+        worse = sum(value.shared > value.alone * EVEN[1] for value in values)
         yield (
             f"{better} : {worse}",
             "cases in which the shared model helped, and in which it harmed",
@@ -212,7 +212,7 @@ _HIT = {True: "it flaked", False: "it did not"}
 
 def demo_text(demo: DemoReport) -> str:
     """Return blocks: times of the latest builds, accuracy by project, likely flakes, and what a selection had saved."""
-    lines = (*_times(demo), "", *_accuracies(demo), "", *_flakes(demo), "", *_selected(demo), *_wire(demo))
+    lines = (*_times(demo), "", *_accuracies(demo), "", *_flakes(demo), "", *_describe_selections(demo), *_wire(demo))
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -249,9 +249,9 @@ def _accuracies(demo: DemoReport) -> Iterator[str]:
 
 
 def _gains(demo: DemoReport) -> Iterator[str]:
-    values = [one for project in demo.projects if not isinstance(project.value, Unavailable) for one in project.value]
+    values = [value for project in demo.projects for value in _values(project)]
     if values:
-        better = sum(one.shared < one.alone for one in values)
+        better = sum(value.shared < value.alone for value in values)
         yield f"The shared model lowered the loss in {better} of {len(values)} comparisons with own builds alone"
         yield ""
 
@@ -269,7 +269,7 @@ def _fate(test: DemoTest) -> str:
     return f"{fate:<10}  {shorten(visible(test.risk.test), 60)}"
 
 
-def _selected(demo: DemoReport) -> Iterator[str]:
+def _describe_selections(demo: DemoReport) -> Iterator[str]:
     """Yield what running a fifth of the test time had saved, and which failing builds it had shown and missed."""
     if not demo.selected:
         return
@@ -282,7 +282,7 @@ def _selected(demo: DemoReport) -> Iterator[str]:
     for build in red:
         more = f" and {len(build.failed) - 1} more" if len(build.failed) > 1 else ""
         name = shorten(visible(build.failed[0]), 60)
-        yield f"  build {build.number:>3}  {'caught' if build.caught else 'MISSED'}  {name}{more}"
+        yield f"  build {build.build_index:>3}  {'caught' if build.caught else 'MISSED'}  {name}{more}"
     yield ""
 
 
@@ -334,10 +334,13 @@ def run(output: str, say: Callable[..., None]) -> int:
         participants = _participants(Path(folder))
         total = sum(len(participant.evidence) for participant in participants)
         say(f"{len(participants)} projects, {total} recorded builds, aggregator on {url}")
-        with click.progressbar(_interleaved(participants), length=total, label="builds", file=sys.stderr) as bar:
+        with click.progressbar(_interleave(participants), length=total, label="builds", file=sys.stderr) as bar:
             for participant, evidence in bar:
                 _live_through(participant, evidence, url)
-        values = {one.name: value_of_live_sharing(one.store, load_state(one.store).correction) for one in participants}
+        values = {
+            participant.name: value_of_live_sharing(participant.store, load_state(participant.store).correction)
+            for participant in participants
+        }
         pages = _write_pages(participants, values, Path(output))
         selected = _selected_builds(Path(folder) / "regressions")
         demo = _demo(participants, values, pages, began, selected)
@@ -405,7 +408,7 @@ def _with_tests(archive: Path, folder: Path) -> _Participant:
 def _times_only(table: Path, folder: Path) -> _Participant:
     builds, _ = read_builds(table)
     if builds[0].started_at < DATE_OF_UNDATED / 2:
-        builds = tuple(map(_dated, builds))
+        builds = tuple(map(_with_date, builds))
     return _participant(
         table.name.removesuffix(".builds.csv"),
         folder,
@@ -413,7 +416,7 @@ def _times_only(table: Path, folder: Path) -> _Participant:
     )
 
 
-def _dated(build: PastBuild) -> PastBuild:
+def _with_date(build: PastBuild) -> PastBuild:
     return build._replace(
         started_at=build.started_at + DATE_OF_UNDATED, finished_at=build.finished_at + DATE_OF_UNDATED
     )
@@ -425,28 +428,28 @@ def _participant(name: str, folder: Path, evidence: Sequence[FinishedBuild]) -> 
     return _Participant(name, store, evidence)
 
 
-def _interleaved(participants: Sequence[_Participant]) -> Iterator[tuple[_Participant, FinishedBuild]]:
+def _interleave(participants: Sequence[_Participant]) -> Iterator[tuple[_Participant, FinishedBuild]]:
     """Yield every build, with each project's stream stretched over the same time."""
     places = sorted(
-        ((number + 0.5) / len(one.evidence), index, number)
-        for index, one in enumerate(participants)
-        for number in range(len(one.evidence))
+        ((build_index + 0.5) / len(participant.evidence), index, build_index)
+        for index, participant in enumerate(participants)
+        for build_index in range(len(participant.evidence))
     )
-    return ((participants[index], participants[index].evidence[number]) for _, index, number in places)
+    return ((participants[index], participants[index].evidence[build_index]) for _, index, build_index in places)
 
 
 def _live_through(participant: _Participant, evidence: FinishedBuild, url: str) -> None:
     """Run one build of one project through the same train step as in a pipeline."""
-    number = len(participant.builds) + 1
+    build_number = len(participant.builds) + 1
     now = evidence.finished_at
     aggregator = AggregatorLink(url, requests_transport(url), RetryPolicy(deadline=time.monotonic() + 30))
     training = train(participant.store, evidence, _no_words, aggregator, now, keep=500)
     seconds = evidence.duration.seconds if isinstance(evidence.duration, Duration) else 0.0
-    participant.builds.append(TimedBuild(number, seconds, training.expected, evidence.outcome))
+    participant.builds.append(TimedBuild(build_number, seconds, training.expected, evidence.outcome))
     participant.last = training
     if isinstance(training.exchange, Exchange):
         participant.sizes += [update.size for update in training.exchange.sent]
-    if number == int(ASKED_AT * len(participant.evidence)):
+    if build_number == int(ASKED_AT * len(participant.evidence)):
         participant.asked = training.flakiest[:5]
 
 
@@ -454,17 +457,17 @@ def _write_pages(participants: Sequence[_Participant], values: Values, output: P
     """Write the page of each project beside the page of the demonstration; return their paths by project."""
     folder = output.parent / f"{output.stem}-projects"
     paths: dict[str, str] = {}
-    for one in participants:
-        now = one.evidence[-1].finished_at
-        context = RunContext(one.store.folder, one.store.folder, one.store, CiRun(), now)
-        insights = project_insights(context, load_history(one.store), values[one.name])
+    for participant in participants:
+        now = participant.evidence[-1].finished_at
+        context = RunContext(participant.store.folder, participant.store.folder, participant.store, CiRun(), now)
+        insights = project_insights(context, load_history(participant.store), values[participant.name])
         try:
             page = project_html(insights)
         except ImportError:  # charts need the extra `report`
             return {}
         folder.mkdir(exist_ok=True)
-        (folder / f"{one.name}.html").write_text(page, encoding="utf-8", errors="backslashreplace")
-        paths[one.name] = f"{folder.name}/{one.name}.html"
+        (folder / f"{participant.name}.html").write_text(page, encoding="utf-8", errors="backslashreplace")
+        paths[participant.name] = f"{folder.name}/{participant.name}.html"
     return paths
 
 
@@ -486,14 +489,17 @@ def _demo(
     began: float,
     selected: tuple[SelectedBuild, ...],
 ) -> DemoReport:
-    exchanges = [one.last.exchange for one in participants if one.last and isinstance(one.last.exchange, Exchange)]
+    trained = [participant.last for participant in participants if participant.last]
+    exchanges = [report.exchange for report in trained if isinstance(report.exchange, Exchange)]
     federation = DemoTraffic(
-        sizes=tuple(size for one in participants for size in one.sizes),
+        sizes=tuple(size for participant in participants for size in participant.sizes),
         versions=max((exchange.candidate_after for exchange in exchanges), default=0),
         production=max((exchange.production_after for exchange in exchanges), default=0),
         participants=len(participants),
     )
-    projects = tuple(_project(one, values[one.name], pages.get(one.name, "")) for one in participants)
+    projects = tuple(
+        _project(participant, values[participant.name], pages.get(participant.name, "")) for participant in participants
+    )
     return DemoReport(projects, federation, time.monotonic() - began, f"fedstep {__version__}", selected)
 
 

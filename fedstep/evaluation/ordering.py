@@ -52,17 +52,17 @@ def order_recorded_tests(
     `sources` returns, by its number of the CI run, the words of the tests that are new or changed in a build.
     """
     words: dict[str, tuple[str, ...]] = {}
-    for number, summary, build, bad in replay_histories(builds, kinds):
+    for build_index, summary, build, bad in replay_histories(builds, kinds):
         words |= sources(build.situation.ci.run) if sources else {}
-        if bad and number >= FIRST_ORDERED:
+        if bad and build_index >= FIRST_ORDERED:
             own = {run.test: words.get(run.test.partition("[")[0], ()) for run in build.reports.tests}
-            yield from _ordered(summary, build, bad, number, index_words(own) if words else NO_WORDS)
+            yield from _order_build(summary, build, bad, build_index, index_words(own) if words else NO_WORDS)
 
 
 class SelectedBuild(NamedTuple):
     """One build of which a part would have run."""
 
-    number: int  # in the project, from 0
+    build_index: int  # in the project, from 0
     saved_seconds: float  # that the tests left out took
     failed: tuple[str, ...]  # tests that really failed, in the order of their names
     caught: bool  # whether one of them would have run
@@ -72,17 +72,17 @@ def select_recorded_tests(
     builds: Iterable[FinishedBuild], kinds: Kinds | None, share: float
 ) -> Iterator[SelectedBuild]:
     """Yield each build but the first three as `fedstep select --share` would have run it, without exploration."""
-    for number, summary, build, bad in replay_histories(builds, kinds):
-        if number < FIRST_ORDERED:
+    for build_index, summary, build, bad in replay_histories(builds, kinds):
+        if build_index < FIRST_ORDERED:
             continue
         runs = {run.test: run for run in build.reports.tests if run.outcome != Outcome.SKIPPED}
         named = [NamedTest(test, test, (test,) if test in summary.tests else ()) for test in runs]
         ranked = rank_tests(summary, named, build.situation.change)
-        selection = select_tests(ranked, Choice(share=share), (), 0.0, Random(number))
-        left_out = [runs[one.named.name] for one in selection.skipped]
-        caught = not bad.isdisjoint(one.named.name for one in selection.chosen)
+        selection = select_tests(ranked, Choice(share=share), (), 0.0, Random(build_index))
+        left_out = [runs[test.named.name] for test in selection.skipped]
+        caught = not bad.isdisjoint(test.named.name for test in selection.chosen)
         saved = sum(run.seconds for run in left_out if run.seconds > 0)
-        yield SelectedBuild(number, saved, tuple(sorted(bad)), caught)
+        yield SelectedBuild(build_index, saved, tuple(sorted(bad)), caught)
 
 
 def replay_histories(
@@ -91,13 +91,13 @@ def replay_histories(
     """Yield number, history before it, and real failures of each build."""
     summary = Summary()
     running: list[tuple[float, int, Build]] = []
-    for number, finished in enumerate(builds):
+    for build_index, finished in enumerate(builds):
         while running and running[0][0] <= finished.situation.started_at:
             done = heappop(running)[2]
             summary = apply_record(summary, done.name, make_record(done, stream_name(done.situation.ci, ""), ""))
-        build = Build(f"{number:032x}", _own_commit(finished, kinds), finished.finished_at, *finished[2:])
-        yield number, summary, build, _real_failures(build, kinds)
-        heappush(running, (build.finished_at, number, build))
+        build = Build(f"{build_index:032x}", _own_commit(finished, kinds), finished.finished_at, *finished[2:])
+        yield build_index, summary, build, _real_failures(build, kinds)
+        heappush(running, (build.finished_at, build_index, build))
 
 
 def _own_commit(finished: FinishedBuild, kinds: Kinds | None) -> BuildContext:
@@ -120,8 +120,8 @@ def _real_failures(build: Build, kinds: Kinds | None) -> frozenset[str]:
     return frozenset(test for test in failed if kinds.get((build.situation.ci.run, test)) is False)
 
 
-def _ordered(
-    summary: Summary, build: Build, bad: frozenset[str], number: int, index: WordIndex
+def _order_build(
+    summary: Summary, build: Build, bad: frozenset[str], build_index: int, index: WordIndex
 ) -> Iterator[OrderedTest]:
     runs = [run for run in build.reports.tests if run.outcome != Outcome.SKIPPED]
     by_id, change = index_tests(with_tests(summary.tests, (run.test for run in runs))), build.situation.change
@@ -131,13 +131,13 @@ def _ordered(
     scores = failure_scores(summary.cofailures, tests, files, source_overlap(index, change))
     near, together = path_overlap(tests, files or ()), cofailure_rates(summary.cofailures, files or ())
     began, always = set(began_to_fail(summary, build, bad)), always_run(tests.values(), files)
-    draw = Random(number)
+    draw = Random(build_index)
     for position, run in enumerate(runs):
         stats = by_id[run.test]
         expected = expected_test_seconds(stats)
         time = expected if isinstance(expected, float) else seconds[stats.test]
         yield OrderedTest(
-            number,
+            build_index,
             priority(scores[stats.test], seconds[stats.test]),
             run.test in bad,
             {

@@ -16,9 +16,9 @@ from fedstep.evaluation.corpus import (
     Case,
     CorpusProject,
     KnownLabel,
+    as_planned,
     in_order,
     iter_builds,
-    planned_of,
     read_results,
     read_steps,
     read_tests,
@@ -57,31 +57,31 @@ def build_steps(builds: Iterable[PastBuild], task: str) -> Iterator[BuildStep]:
     running: list[tuple[float, int, PastBuild]] = []
     past: deque[PastBuild] = deque(maxlen=MAXIMUM_BUILDS)
     labels: dict[int, float] = {}
-    number = -1
-    for number, build in enumerate(builds):
+    build_index = -1
+    for build_index, build in enumerate(builds):
         known = []
         while running and running[0][0] <= build.started_at:
             _, key, done = heappop(running)
             past.append(done)
             known += [KnownLabel(key, labels.pop(key))] if key in labels else []
-        case = MAKERS[task](tuple(past), build, number)
+        case = MAKERS[task](tuple(past), build, build_index)
         if not isinstance(case, Unavailable):
-            labels[number] = case.row.target
+            labels[build_index] = case.row.target
             if task == "build-duration":
                 build = build._replace(missed=missed_by(Estimate(*case.estimate), case.row))
-        heappush(running, (build.finished_at, number, build))
-        yield BuildStep(number, tuple(known), () if isinstance(case, Unavailable) else (case,))
-    yield BuildStep(number + 1, tuple(KnownLabel(key, label) for key, label in labels.items()), ())
+        heappush(running, (build.finished_at, build_index, build))
+        yield BuildStep(build_index, tuple(known), () if isinstance(case, Unavailable) else (case,))
+    yield BuildStep(build_index + 1, tuple(KnownLabel(key, label) for key, label in labels.items()), ())
 
 
-def _duration_case(past: Past, build: PastBuild, number: int) -> Case | Unavailable:
-    planned = planned_of(build)
-    estimated = duration_example(past, planned, str(number), build.seconds)
+def _duration_case(past: Past, build: PastBuild, build_index: int) -> Case | Unavailable:
+    planned = as_planned(build)
+    estimated = duration_example(past, planned, str(build_index), build.seconds)
     if isinstance(estimated, Unavailable):
         return estimated
     estimate, row = estimated
     return Case(
-        number,
+        build_index,
         build.stream,
         row,
         build.seconds,
@@ -90,10 +90,10 @@ def _duration_case(past: Past, build: PastBuild, number: int) -> Case | Unavaila
     )
 
 
-def _failure_case(past: Past, build: PastBuild, number: int) -> Case | Unavailable:
-    planned = planned_of(build)
-    row = failure_example(past, planned, str(number), build.outcome)
-    return Case(number, build.stream, row, row.target, chances_of_failure(past, planned), scored=bool(past))
+def _failure_case(past: Past, build: PastBuild, build_index: int) -> Case | Unavailable:
+    planned = as_planned(build)
+    row = failure_example(past, planned, str(build_index), build.outcome)
+    return Case(build_index, build.stream, row, row.target, chances_of_failure(past, planned), scored=bool(past))
 
 
 MAKERS: dict[str, Callable[[Past, PastBuild, int], Case | Unavailable]] = {
@@ -166,8 +166,8 @@ def order_project(project: CorpusProject, path: Path) -> Extracted:
     dropped, count = _Bin(), 0
     kinds = recorded_kinds(project.beside("truth.csv")) if project.kind == "folders" else None
     with path.open("w", encoding="utf-8") as file:
-        for one in order_recorded_tests(_evidence(project, dropped), kinds, recorded_words(project)):
-            file.write(json.dumps(one, separators=(",", ":")) + "\n")
+        for ordered_test in order_recorded_tests(_evidence(project, dropped), kinds, recorded_words(project)):
+            file.write(json.dumps(ordered_test, separators=(",", ":")) + "\n")
             count += 1
     return Extracted(project.name, path, count, dropped.count, tuple(dropped.named))
 
@@ -189,7 +189,7 @@ def _evidence(project: CorpusProject, dropped: _Bin) -> Iterator[FinishedBuild]:
     if project.kind == "results":
         items: Iterator[FinishedBuild | Dropped] = read_results(project.path)
     else:
-        items = map(read_folder, sorted(find_build_folders(project.path), key=_started))
+        items = map(read_folder, sorted(find_build_folders(project.path), key=_read_start))
     return with_own_commits(item for item in dropped.sift(items) if isinstance(item, FinishedBuild))
 
 
@@ -256,7 +256,7 @@ def _steps_of_tests(
     return test_steps(builds, task, truth, NO_WORDS)
 
 
-def _started(folder: Path) -> float:
+def _read_start(folder: Path) -> float:
     """Return when the build started, in seconds since the epoch, or 0 where that cannot be read."""
     try:
         started = parse_time(str(json.loads((folder / "build.json").read_bytes())["started_at"]))
@@ -280,28 +280,26 @@ def recorded_kinds(path: Path) -> Mapping[tuple[str, str], bool] | None:
         return {(row["build"], row["test"]): row["kind"] == "flake" for row in csv.DictReader(file)}
 
 
-def interleaved(projects: Sequence[Extracted], seed: int | None = None) -> Iterator[tuple[str, BuildStep]]:
+def interleave(projects: Sequence[Extracted], seed: int | None = None) -> Iterator[tuple[str, BuildStep]]:
     """Yield every step with its project's name, in the order of a common time from 0 to 1.
 
     Without a seed the n-th of N steps happens at (n + 1/2) / N, with one at the n-th of N drawn times; a project's own
     order is kept either way. One step of each project is in memory.
     """
-    streams = (_placed(project, number, seed) for number, project in enumerate(projects))
-    return ((projects[number].project, step) for _, number, step in merge(*streams, key=lambda item: item[:2]))
+    streams = (_place_steps(project, index, seed) for index, project in enumerate(projects))
+    return ((projects[index].project, step) for _, index, step in merge(*streams, key=lambda item: item[:2]))
 
 
-def _placed(project: Extracted, number: int, seed: int | None) -> Iterator[tuple[float, int, BuildStep]]:
-    times = (
-        _regular(project.steps) if seed is None else _drawn(project.steps, random.Random(f"{seed} {project.project}"))
-    )
-    return zip(times, iter(lambda: number, None), read_steps(project.path), strict=False)
+def _place_steps(project: Extracted, index: int, seed: int | None) -> Iterator[tuple[float, int, BuildStep]]:
+    times = _space(project.steps) if seed is None else _draw(project.steps, random.Random(f"{seed} {project.project}"))
+    return zip(times, iter(lambda: index, None), read_steps(project.path), strict=False)
 
 
-def _regular(count: int) -> Iterator[float]:
-    return ((number + 0.5) / count for number in range(count))
+def _space(count: int) -> Iterator[float]:
+    return ((index + 0.5) / count for index in range(count))
 
 
-def _drawn(count: int, draw: random.Random) -> Iterator[float]:
+def _draw(count: int, draw: random.Random) -> Iterator[float]:
     """Yield ascending times, uniform in [0, 1]: each is the smallest of the k that are left."""
     time = 0.0
     for left in range(count, 0, -1):
@@ -309,14 +307,14 @@ def _drawn(count: int, draw: random.Random) -> Iterator[float]:
         yield time
 
 
-def _failed(builds: Sequence[PastBuild]) -> float:
+def _share_failed(builds: Sequence[PastBuild]) -> float:
     return sum(build.outcome != "passed" for build in builds) / len(builds) if builds else 0.0
 
 
 def _average(seconds: Sequence[float]) -> float:
     level = log(seconds[0])
-    for one in seconds[1:]:
-        level += PACE * (log(one) - level)
+    for duration in seconds[1:]:
+        level += PACE * (log(duration) - level)
     return exp(level)
 
 
@@ -335,9 +333,9 @@ def chances_of_failure(past: Sequence[PastBuild], now: PlannedBuild) -> Mapping[
     """Return chances by name: last outcome, failure rate of the last 20 builds, and that of the same branch."""
     known = finished_builds(past, now)
     branch = [build for build in known if build.branch == now.branch]
-    rate = _failed(known[-LATELY:])
+    rate = _share_failed(known[-LATELY:])
     return {
-        "last": _failed(known[-1:]),
+        "last": _share_failed(known[-1:]),
         "rate-20": rate,
-        "branch-rate-20": _failed(branch[-LATELY:]) if branch else rate,
+        "branch-rate-20": _share_failed(branch[-LATELY:]) if branch else rate,
     }

@@ -80,28 +80,21 @@ def test_steps(builds: Iterable[FinishedBuild], task: str, truth: Truth, words: 
     With a truth by test, only the last step is scored: the prediction for every test after the whole history.
     """
     replay = _Replay(task, truth, words)
-    number = -1
-    for number, finished in enumerate(builds):
+    build_index = -1
+    for build_index, finished in enumerate(builds):
         known = _finish(replay, finished.finished_at)
-        yield BuildStep(number, known, _start(replay, number, finished))
+        yield BuildStep(build_index, known, _start(replay, build_index, finished))
     known = _finish(replay, float("inf"))
-    yield BuildStep(number + 1, known, tuple(_last_words(replay)) if truth.tests is not None else ())
+    yield BuildStep(build_index + 1, known, tuple(_last_words(replay)) if truth.tests is not None else ())
 
 
 test_steps.__test__ = False  # type: ignore[attr-defined]  # pytest: no test
 
 
-def _start(replay: _Replay, number: int, evidence: FinishedBuild) -> tuple[Case, ...]:
+def _start(replay: _Replay, build_index: int, evidence: FinishedBuild) -> tuple[Case, ...]:
     """Return the cases of a build that starts now and becomes a running one."""
     ci = evidence.situation.ci
-    build = Build(
-        f"{number:032x}",
-        evidence.situation,
-        evidence.finished_at,
-        evidence.duration,
-        evidence.outcome,
-        evidence.reports,
-    )
+    build = Build(f"{build_index:032x}", *evidence)
     source = build.duration.source if isinstance(build.duration, Duration) else ""
     planned = plan_build(build.situation, stream_name(ci, source), "")
     if replay.task == "flaky":
@@ -117,8 +110,8 @@ def _start(replay: _Replay, number: int, evidence: FinishedBuild) -> tuple[Case,
         for n, (row, guess) in enumerate(zip(rows, guesses, strict=True))
     )
     replay.cases += len(rows)
-    replay.asked_at |= {case.key: number for case in cases}
-    heappush(replay.running, (evidence.finished_at, number, _Started(build, planned, rows, first)))
+    replay.asked_at |= {case.key: build_index for case in cases}
+    heappush(replay.running, (evidence.finished_at, build_index, _Started(build, planned, rows, first)))
     return cases
 
 
@@ -134,7 +127,7 @@ def _finish(replay: _Replay, now: float) -> tuple[KnownLabel, ...]:
         replay.keys |= {(row.subject, row.run): first + n for n, row in enumerate(fresh)}
         ripe, replay.pending = resolve_labels(replay.task, (*replay.pending, *fresh), replay.summary.tests)
         by_id = index_tests(replay.summary.tests)
-        known += [_known(replay, one, by_id[one.example.subject]) for one in ripe]
+        known += [_make_known_label(replay, labelled, by_id[labelled.example.subject]) for labelled in ripe]
         waiting = {(row.subject, row.run) for row in replay.pending}
         replay.keys = {row: key for row, key in replay.keys.items() if row in waiting}
     return tuple(known)
@@ -146,9 +139,9 @@ def _new_sources(replay: _Replay, build: Build) -> Mapping[str, tuple[str, ...]]
     return {run.test: sources[run.test] for run in build.reports.tests if run.test in sources and run.test not in known}
 
 
-def _known(replay: _Replay, ripe: LabelledExample, stats: TestStats) -> KnownLabel:
+def _make_known_label(replay: _Replay, ripe: LabelledExample, stats: TestStats) -> KnownLabel:
     key = replay.keys[ripe.example.subject, ripe.example.run]
-    flaked = _flaked(replay, ripe.example.subject, replay.asked_at[key])
+    flaked = _has_flaked(replay, ripe.example.subject, replay.asked_at[key])
     is_judged = replay.task != "triage" or not follows_proof(ripe.example, stats)
     return KnownLabel(key, ripe.label, ripe.weight, flaked, is_judged)
 
@@ -159,7 +152,7 @@ def _kind(replay: _Replay, build: str, test: str) -> float:
     return float(kinds.get((build, test), nan)) if replay.task == "triage" and kinds is not None else nan
 
 
-def _flaked(replay: _Replay, test: str, since: int) -> float:
+def _has_flaked(replay: _Replay, test: str, since: int) -> float:
     """Return whether the test flaked in a build since then, where the task predicts that and the truth is known."""
     kinds = replay.truth.kinds
     if replay.task != "flaky" or kinds is None:
@@ -178,11 +171,11 @@ def _last_words(replay: _Replay) -> Iterator[Case]:
     """Yield a case for every test, scored by whether it is known to be flaky."""
     table, task = replay.summary.tests, schema().tasks["flaky"]
     guesses = chances_of_flaking(table, tuple(table))
-    for number, (stats, values) in enumerate(zip(table.values(), flaky_values(table), strict=True)):
+    for index, (stats, values) in enumerate(zip(table.values(), flaky_values(table), strict=True)):
         test = stats.test
         row = Example(test, stats.runs, *task.encode(values), private_test_features(test))
         truth = float((replay.truth.tests or {}).get(test, nan))
-        yield Case(replay.cases + number, "", row, truth, guesses[number])
+        yield Case(replay.cases + index, "", row, truth, guesses[index])
 
 
 def _due(test: str, runs: int) -> bool:
@@ -198,7 +191,7 @@ def rerun_steps(tests: Sequence[RerunTest]) -> Iterator[BuildStep]:
     The chance that it flips within the task's horizon would be the exact label; with it words are ranked worse (mean
     AUC 0.69 against 0.75 on left-out projects), for half of all flaky tests fail less than once in a hundred runs.
     """
-    table = _timed(with_tests({}, [test.test for test in tests]), tests)
+    table = _with_times(with_tests({}, [test.test for test in tests]), tests)
     encode = schema().tasks["flaky"].encode
     rows = [Example(test.test, 0, *encode(values), ()) for test, values in zip(tests, flaky_values(table), strict=True)]
     truths, weights = [float(test.flaky) for test in tests], fair_weights([test.flaky for test in tests])
@@ -224,10 +217,10 @@ def fair_weights(flaky: Sequence[bool]) -> list[float]:
     total = PROJECT * min(1.0, positives / ENOUGH)
     of_flaky = min(MOST, total * FLAKY_SHARE / max(1, positives))
     of_steady = min(MOST, total * (1.0 - FLAKY_SHARE) / max(1, len(flaky) - positives))
-    return [of_flaky if one else of_steady for one in flaky]
+    return [of_flaky if is_flaky else of_steady for is_flaky in flaky]
 
 
-def _timed(table: TestTable, tests: Sequence[RerunTest]) -> TestTable:
+def _with_times(table: TestTable, tests: Sequence[RerunTest]) -> TestTable:
     """Return the table with each test's time and the words of its source, but without a run."""
     listed = schema().words("source").listed
     for test in tests:
@@ -276,22 +269,22 @@ def predict_test_times(builds: Iterable[FinishedBuild]) -> Iterator[TimedRun]:
     """
     known = _Known()
     running: list[tuple[float, int, tuple[TestRun, ...]]] = []
-    for number, build in enumerate(builds):
+    for build_index, build in enumerate(builds):
         while running and running[0][0] <= build.situation.started_at:
             known.learn(heappop(running)[2])
-        if number >= FIRST_BUILDS:
-            yield from _timed_runs(known, number, build.reports.tests)
-        heappush(running, (build.finished_at, number, build.reports.tests))
+        if build_index >= FIRST_BUILDS:
+            yield from _timed_runs(known, build_index, build.reports.tests)
+        heappush(running, (build.finished_at, build_index, build.reports.tests))
 
 
-def _timed_runs(known: _Known, number: int, tests: tuple[TestRun, ...]) -> Iterator[TimedRun]:
+def _timed_runs(known: _Known, build_index: int, tests: tuple[TestRun, ...]) -> Iterator[TimedRun]:
     for run in tests:
         times = known.reported.get(run.test, ())
         if run.outcome == Outcome.SKIPPED or not run.seconds > 0 or len(times) < FEWEST_TIMES:
             continue
         expected = expected_seconds(read_times(known.kept[run.test]))
         if not isinstance(expected, Unavailable):
-            yield TimedRun(run.test, number, run.seconds, expected, median(tuple(times)))
+            yield TimedRun(run.test, build_index, run.seconds, expected, median(tuple(times)))
 
 
 KNOWN_RUNS, KNOWN_FAILURES = "known-runs", "known-failures"  # facts beside the simple predictors, none themselves

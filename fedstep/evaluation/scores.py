@@ -31,22 +31,22 @@ class Tally:
 
     def __init__(self) -> None:
         self._columns: dict[str, array[float]] = {
-            name: array("d") for name in ("number", "said", "low", "high", "truth")
+            name: array("d") for name in ("build_index", "predicted", "low", "high", "truth")
         }
         self._guesses: dict[str, array[float]] = {}
 
-    def add(self, one: CasePrediction) -> None:
+    def add(self, prediction: CasePrediction) -> None:
         """Add a prediction whose truth is known."""
         count = len(self)
         for name, column in self._columns.items():
-            column.append(getattr(one, name))
-        for name in one.guesses.keys() - self._guesses.keys():
+            column.append(getattr(prediction, name))
+        for name in prediction.guesses.keys() - self._guesses.keys():
             self._guesses[name] = array("d", [nan]) * count
         for name, column in self._guesses.items():
-            column.append(one.guesses.get(name, nan))
+            column.append(prediction.guesses.get(name, nan))
 
     def __len__(self) -> int:
-        return len(self._columns["said"])
+        return len(self._columns["predicted"])
 
     def column(self, name: str) -> Column:
         """Return `number`, `said`, `low`, `high` or `truth`, one value per prediction."""
@@ -73,7 +73,7 @@ Scores = Mapping[str, float]
 class _Seen:
     """The scored predictions of one project, as columns."""
 
-    said: Column
+    predicted: Column
     low: Column
     high: Column
     truth: Column
@@ -92,12 +92,12 @@ def times_of(tally: Tally, first: int = FIRST_SCORED) -> Scores:
     seen = _scored_times(tally, first, None)
     if not len(seen.truth):
         return {}
-    error = np.abs(seen.said - seen.truth)
+    error = np.abs(seen.predicted - seen.truth)
     inside = (seen.low <= seen.truth) & (seen.truth <= seen.high)
     return {
         "builds": float(len(error)),
         "mae": float(error.mean()),
-        "mdape": _mdape(seen.said, seen.truth),
+        "mdape": _mdape(seen.predicted, seen.truth),
         "within_20": float((error <= 0.2 * seen.truth).mean()),
         "coverage_90": float(inside.mean()),
         "covered": float(inside.sum()),
@@ -156,17 +156,17 @@ def _baseline(projects: Mapping[str, Scores], name: str) -> Scores:
 
 
 def _scored_times(tally: Tally, first: int, end: int | None) -> _Seen:
-    number, guesses = tally.column("number"), tally.guesses()
-    keep = (number >= first) & (number < (np.inf if end is None else end))
-    keep &= np.isfinite(guesses.get(JENKINS, np.full(len(number), np.nan)))
-    predicted, low, high, truth = (tally.column(name)[keep] for name in ("said", "low", "high", "truth"))
+    builds, guesses = tally.column("build_index"), tally.guesses()
+    keep = (builds >= first) & (builds < (np.inf if end is None else end))
+    keep &= np.isfinite(guesses.get(JENKINS, np.full(len(builds), np.nan)))
+    predicted, low, high, truth = (tally.column(name)[keep] for name in ("predicted", "low", "high", "truth"))
     return _Seen(predicted, low, high, truth, {name: column[keep] for name, column in guesses.items()})
 
 
 def _ratio(seen: _Seen, name: str) -> float:
     """Return the mean absolute error relative to that of a guess, or NaN where there is nothing to compare."""
     theirs = np.abs(seen.guesses[name] - seen.truth).mean() if len(seen.truth) else 0.0
-    return float(np.abs(seen.said - seen.truth).mean() / theirs) if theirs else float("nan")
+    return float(np.abs(seen.predicted - seen.truth).mean() / theirs) if theirs else float("nan")
 
 
 def _pinball_ratio(seen: _Seen) -> float:
@@ -182,7 +182,7 @@ def _pinball_ratio(seen: _Seen) -> float:
 
 def _constant_ratio(seen: _Seen, coverage: float) -> float:
     """Upper over lower end of the narrowest fixed interval around what was said that covers this share, afterwards."""
-    misses = np.sort(np.log(seen.truth / seen.said))
+    misses = np.sort(np.log(seen.truth / seen.predicted))
     span = max(int(np.ceil(coverage * len(misses))) - 1, 0)
     widths = misses[span:] - misses[: len(misses) - span]
     return float(np.exp(widths.min()))
@@ -213,17 +213,17 @@ def learning_curve(tallies: Mapping[str, Tally]) -> Sequence[float]:
 
 def calibration_curve(tallies: Mapping[str, Tally]) -> Sequence[Point]:
     """Return the mean predicted chance and the observed share in each tenth of [0, 1]."""
-    predicted = np.concatenate([tally.column("said") for tally in tallies.values()])
+    predicted = np.concatenate([tally.column("predicted") for tally in tallies.values()])
     truth = np.concatenate([tally.column("truth") for tally in tallies.values()])
     bins = np.minimum((predicted * BINS).astype(int), BINS - 1)
-    filled = [number for number in range(BINS) if (bins == number).sum() >= FEWEST_POSITIVES]
-    return [(float(predicted[bins == number].mean()), float(truth[bins == number].mean())) for number in filled]
+    filled = [tenth for tenth in range(BINS) if (bins == tenth).sum() >= FEWEST_POSITIVES]
+    return [(float(predicted[bins == tenth].mean()), float(truth[bins == tenth].mean())) for tenth in filled]
 
 
 def _error(tally: Tally, start: int, end: int) -> float:
-    number, predicted, truth = (tally.column(name) for name in ("number", "said", "truth"))
+    builds, predicted, truth = (tally.column(name) for name in ("build_index", "predicted", "truth"))
     guess = tally.guesses().get(JENKINS)
-    keep = (number >= start) & (number < end)
+    keep = (builds >= start) & (builds < end)
     if guess is None:
         return _skill_error(predicted[keep], truth[keep])
     keep &= np.isfinite(guess)
@@ -267,7 +267,7 @@ def summary_of_chances(
     `regressions_suppressed`: the share of what is no flake that was called one.
     """
     predicted, truth = (
-        np.concatenate(columns) for columns in zip(*(_seen(one, first)[:2] for one in tallies), strict=True)
+        np.concatenate(columns) for columns in zip(*(_seen(tally, first)[:2] for tally in tallies), strict=True)
     )
     negatives = truth == 0
     suppressed = float((predicted[negatives] >= threshold).mean()) if negatives.any() else float("nan")
@@ -295,11 +295,11 @@ def _by_chance(predicted: Column, truth: Column) -> Scores:
     """Return the calibration by tenths of the predicted chance: its mean, the observed share, and the cases."""
     bins = np.minimum((predicted * BINS).astype(int), BINS - 1)
     scores = {}
-    for number in map(int, np.unique(bins)):
-        chosen = bins == number
-        scores[f"said_chance_{number}"] = float(predicted[chosen].mean())
-        scores[f"seen_chance_{number}"] = float(truth[chosen].mean())
-        scores[f"cases_chance_{number}"] = float(chosen.sum())
+    for tenth in map(int, np.unique(bins)):
+        chosen = bins == tenth
+        scores[f"said_chance_{tenth}"] = float(predicted[chosen].mean())
+        scores[f"seen_chance_{tenth}"] = float(truth[chosen].mean())
+        scores[f"cases_chance_{tenth}"] = float(chosen.sum())
     return scores
 
 
@@ -309,8 +309,8 @@ def _by_runs_known(tallies: Sequence[Tally], threshold: float, first: int) -> Sc
     The mean chance (`said`), the observed share (`seen`) and the number of `cases`; the same of the cases from the
     threshold on (`named`), which a report names as flaky.
     """
-    predicted, truth, runs = _pooled(tallies, KNOWN_RUNS, first)
-    builds = np.concatenate([one.column("number")[one.column("number") >= first] for one in tallies])
+    predicted, truth, runs = _pool(tallies, KNOWN_RUNS, first)
+    builds = np.concatenate([tally.column("build_index")[tally.column("build_index") >= first] for tally in tallies])
     runs = np.where(np.isnan(runs), builds, runs)
     scores = {}
     for name, (low, high) in RUNS_KNOWN.items():
@@ -325,8 +325,8 @@ def _by_runs_known(tallies: Sequence[Tally], threshold: float, first: int) -> Sc
 
 def _by_failures_known(tallies: Sequence[Tally], threshold: float, first: int) -> Scores:
     """Return the pooled MCC of the first and of the second failure of a test."""
-    predicted, truth, failures = _pooled(tallies, KNOWN_FAILURES, first)
-    ordinals = {name: failures == number for name, number in FAILURES_KNOWN.items()}
+    predicted, truth, failures = _pool(tallies, KNOWN_FAILURES, first)
+    ordinals = {name: failures == known_failures for name, known_failures in FAILURES_KNOWN.items()}
     return {
         f"mcc_{name}_failure": float(matthews_corrcoef(truth[chosen], predicted[chosen] >= threshold))
         for name, chosen in ordinals.items()
@@ -334,11 +334,11 @@ def _by_failures_known(tallies: Sequence[Tally], threshold: float, first: int) -
     }
 
 
-def _pooled(tallies: Sequence[Tally], fact: str, first: int) -> tuple[Column, Column, Column]:
+def _pool(tallies: Sequence[Tally], fact: str, first: int) -> tuple[Column, Column, Column]:
     """Return what was said, the truth and one fact of all predictions but those of the first builds."""
-    facts = np.concatenate([tally.fact(fact)[tally.column("number") >= first] for tally in tallies])
+    facts = np.concatenate([tally.fact(fact)[tally.column("build_index") >= first] for tally in tallies])
     seen = [_seen(tally, first) for tally in tallies]
-    return np.concatenate([one[0] for one in seen]), np.concatenate([one[1] for one in seen]), facts
+    return np.concatenate([scored[0] for scored in seen]), np.concatenate([scored[1] for scored in seen]), facts
 
 
 def baselines_of_chances(
@@ -358,9 +358,9 @@ def baselines_of_chances(
 
 
 def _seen(tally: Tally, first: int) -> tuple[Column, Column, Mapping[str, Column]]:
-    keep = tally.column("number") >= first
+    keep = tally.column("build_index") >= first
     guesses = {name: column[keep] for name, column in tally.guesses().items()}
-    return tally.column("said")[keep], tally.column("truth")[keep], guesses
+    return tally.column("predicted")[keep], tally.column("truth")[keep], guesses
 
 
 def _rankable(truth: Column) -> bool:
@@ -439,7 +439,7 @@ def test_times_of(tally: Tally) -> Scores:
     same over all timed runs as `_all`, and over runs that themselves took 10 ms or more, which selects by what is to be
     predicted, as `_by_outcome`. A ratio is left out where the median of 20 hits most runs exactly.
     """
-    predicted, truth, guess = tally.column("said"), tally.column("truth"), tally.guesses()[MEDIAN]
+    predicted, truth, guess = tally.column("predicted"), tally.column("truth"), tally.guesses()[MEDIAN]
     keep = guess >= FINEST
     if not keep.any():
         return {}
@@ -494,26 +494,26 @@ def orders_of(tally: Tally) -> Scores:
     share of the time that it runs, with new and changed tests, those that failed lately, and exploration. Each also
     with the name of a simple order behind it.
     """
-    numbers, guesses = tally.column("number"), tally.guesses()
-    if not len(numbers):
+    build_indices, guesses = tally.column("build_index"), tally.guesses()
+    if not len(build_indices):
         return {}
-    scores = {"fedstep": tally.column("said")} | {name: guesses[name] for name in ORDERS}
-    order_scores: dict[str, float] = {"builds": float(len(set(numbers)))}
+    scores = {"fedstep": tally.column("predicted")} | {name: guesses[name] for name in ORDERS}
+    order_scores: dict[str, float] = {"builds": float(len(set(build_indices)))}
     for name, values in scores.items():
-        figures = _order_figures(numbers, values, tally.column("truth"), guesses)
+        figures = _order_figures(build_indices, values, tally.column("truth"), guesses)
         order_scores |= {key if name == "fedstep" else f"{key}_{name}": value for key, value in figures.items()}
     return order_scores
 
 
 def _order_figures(
-    numbers: Column, values: Column, truth: Column, guesses: Mapping[str, Column]
+    build_indices: Column, values: Column, truth: Column, guesses: Mapping[str, Column]
 ) -> Mapping[str, float]:
     builds, unfailed_ranks, selections = [], [], []
-    for number in sorted(set(numbers)):
-        here = np.flatnonzero(numbers == number)
+    for build_index in sorted(set(build_indices)):
+        here = np.flatnonzero(build_indices == build_index)
         order = here[np.argsort(-values[here], kind="stable")]
         cost = guesses["seconds"][order]
-        builds.append((number, *score_order(cost, truth[order] > 0)))
+        builds.append((build_index, *score_order(cost, truth[order] > 0)))
         selections.append(_Selectable(cost / cost.sum(), guesses["always"][order] > 0, guesses["began"][order] > 0))
         ranks = (np.arange(len(order)) + 0.5) / len(order)
         unfailed_ranks += list(ranks[(truth[order] > 0) & (guesses["unfailed"][order] > 0)])
@@ -540,11 +540,11 @@ class _Selectable(NamedTuple):
     always: NDArray[np.bool_]  # in every selection
     began: NDArray[np.bool_]  # to fail in this build
 
-    def needed(self) -> float:
+    def needed_share(self) -> float:
         """Return the share of the time that shows a new failure, as `features.test_failure.first_failure_share`."""
         return 0.0 if (self.always & self.began).any() else float(self.cost.cumsum()[self.began][0])
 
-    def ran(self, share: float) -> float:
+    def selected_share(self, share: float) -> float:
         """Return the share of the time that a selection of this share runs."""
         chosen = (self.cost.cumsum() - self.cost < share) | self.always
         run = float(self.cost[chosen].sum())
@@ -556,14 +556,14 @@ def _promise(builds: Sequence[_Selectable]) -> Mapping[str, float]:
 
     Both are NaN where no promise was made.
     """
-    judged = [one for one in builds if one.began.any()]
-    needed = [one.needed() for one in judged]
+    judged = [build for build in builds if build.began.any()]
+    needed = [build.needed_share() for build in judged]
     kept, shares = [], []
-    for position, one in enumerate(judged):
+    for position, build in enumerate(judged):
         share = promised_share(needed[max(0, position - MAXIMUM_FIRST_FAILURES) : position], PROMISED)
         if isinstance(share, float):
             kept.append(needed[position] <= share)
-            shares.append(one.ran(share))
+            shares.append(build.selected_share(share))
     mean = (float(np.mean(kept)), float(np.mean(shares))) if kept else (nan, nan)
     return {"promises": float(len(kept)), "promise_kept": mean[0], "promise_share": mean[1]}
 
@@ -622,7 +622,7 @@ class Scoring:
         draw, names = random.Random(seed), sorted(projects)
         resampled: dict[str, list[float]] = {}
         for _ in range(DRAWS):
-            chosen = {str(number): projects[name] for number, name in enumerate(draw.choices(names, k=len(names)))}
+            chosen = {str(index): projects[name] for index, name in enumerate(draw.choices(names, k=len(names)))}
             for name, value in self.drawn(chosen).items():
                 resampled.setdefault(name, []).append(value)
         return {name: (_quantile(values, 0.025), _quantile(values, 0.975)) for name, values in resampled.items()}

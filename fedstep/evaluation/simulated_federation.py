@@ -62,7 +62,7 @@ class SimulatedFederation:
     def offer(self, project: str, backlog: ExampleQueue) -> ExampleQueue:
         candidate = {self._task: self.candidate}
         model = Model(schema().digest, self._version, self._version, "", candidate, candidate)
-        update, left = make_update(backlog, model, keyed_by(project))
+        update, left = make_update(backlog, model, key_by(project))
         if not isinstance(update, Unavailable):
             self.receive(pack_update(update))
         return left
@@ -111,21 +111,21 @@ class PooledLearner:
 MODES = {"federated": SimulatedFederation, "local": LocalOnly, "pooled": PooledLearner}
 
 
-def keyed_by(project: str) -> Callable[..., str]:
+def key_by(project: str) -> Callable[..., str]:
     """Return a substitute for a project's own key."""
 
-    def keyed(*parts: str) -> str:
+    def key(*parts: str) -> str:
         return blake2b("\0".join((project, *parts)).encode(), digest_size=16).hexdigest()
 
-    return keyed
+    return key
 
 
 class CasePrediction(NamedTuple):
     """The prediction and the truth of one case: seconds with an interval, or a chance (`low` and `high` too)."""
 
     project: str
-    number: int  # of the build in its project, from 0
-    said: float
+    build_index: int  # of the build in its project, from 0
+    predicted: float
     low: float
     high: float
     truth: float
@@ -150,7 +150,7 @@ class SimulatedProject:
         for batch in _batches_of_project(self._task, step.known):
             yield from self._learn(batch)
         for case in step.cases:
-            prediction = self._predict(step.number, case)
+            prediction = self._predict(step.build_index, case)
             self._asked[case.key] = _Asked(case, prediction)
             if case.scored and not isnan(case.truth):
                 yield prediction
@@ -160,14 +160,14 @@ class SimulatedProject:
         if self._learns:
             self._absorb(
                 [
-                    LabelledExample(one.case.row, known.label, known.weight)
-                    for one, known in zip(asked, batch, strict=True)
+                    LabelledExample(pending.case.row, known.label, known.weight)
+                    for pending, known in zip(asked, batch, strict=True)
                 ],
                 asked[0].case.stream,
             )
-        for one, known in zip(asked, batch, strict=True):
-            if one.case.scored and isnan(one.case.truth) and known.is_judged:
-                yield one.prediction._replace(truth=known.label if isnan(known.truth) else known.truth)
+        for pending, known in zip(asked, batch, strict=True):
+            if pending.case.scored and isnan(pending.case.truth) and known.is_judged:
+                yield pending.prediction._replace(truth=known.label if isnan(known.truth) else known.truth)
 
     def _absorb(self, ripe: Sequence[LabelledExample], stream: str) -> None:
         correction, backlog = learn_examples(
@@ -175,9 +175,9 @@ class SimulatedProject:
         )
         self._correction, self._backlog = correction, self._shared.offer(self._name, backlog)
 
-    def _predict(self, number: int, case: Case) -> CasePrediction:
+    def _predict(self, build_index: int, case: Case) -> CasePrediction:
         predicted, low, high = self._meant(case)
-        return CasePrediction(self._name, number, predicted, low, high, case.truth, case.guesses)
+        return CasePrediction(self._name, build_index, predicted, low, high, case.truth, case.guesses)
 
     def _meant(self, case: Case) -> tuple[float, float, float]:
         local, weights = self._correction.local.get(self._task, LocalWeights()), self._shared.weights
@@ -196,7 +196,7 @@ class SimulatedProject:
 def _batches_of_project(task: str, known: Sequence[KnownLabel]) -> Iterator[Sequence[KnownLabel]]:
     """Yield what one record reveals as one batch: one label of a build, all labels of its tests."""
     if task.startswith("build-"):
-        yield from ((one,) for one in known)
+        yield from ((label,) for label in known)
     elif known:
         yield known
 
@@ -208,15 +208,15 @@ MOST_ROWS = 3000  # of one project and task, sampled, so that no project dominat
 
 def lessons(project: Extracted) -> tuple[LabelledExample, ...]:
     """Return every row of the project whose label became known, in that order."""
-    return labelled(read_steps(project.path))
+    return label_rows(read_steps(project.path))
 
 
-def labelled(steps: Iterable[BuildStep]) -> tuple[LabelledExample, ...]:
+def label_rows(steps: Iterable[BuildStep]) -> tuple[LabelledExample, ...]:
     """Return every row of these steps whose label became known, in that order."""
     waiting: dict[int, Case] = {}
     rows: list[LabelledExample] = []
     for step in steps:
-        rows += [LabelledExample(waiting.pop(one.key).row, one.label, one.weight) for one in step.known]
+        rows += [LabelledExample(waiting.pop(label.key).row, label.label, label.weight) for label in step.known]
         waiting |= {case.key: case for case in step.cases}
     return tuple(rows)
 
@@ -227,15 +227,15 @@ def train_global(task: str, projects: Mapping[str, Sequence[LabelledExample]], s
     The weights are averaged over the second half of the passes (Polyak and Juditsky, "Acceleration of stochastic
     approximation by averaging", 1992). Tables of reruns, which have no private features, are fitted exactly instead.
     """
-    tables = [rows for rows in projects.values() if rows and not any(one.example.private for one in rows)]
-    if task == "flaky" and any(one.label for rows in tables for one in rows):
+    tables = [rows for rows in projects.values() if rows and not any(row.example.private for row in rows)]
+    if task == "flaky" and any(row.label for rows in tables for row in rows):
         return fit_tables(task, tables)
     draw, federation = random.Random(f"{seed} {task}"), SimulatedFederation(task)
     kept: list[Sequence[float]] = []
     chosen = {name: _chosen(rows, draw) for name, rows in projects.items()}
-    for number in range(PASSES[task]):
+    for pass_index in range(PASSES[task]):
         _one_pass(task, federation, chosen, draw)
-        if number >= PASSES[task] // 2:
+        if pass_index >= PASSES[task] // 2:
             kept.append(federation.candidate)
     return [float(weight) for weight in np.mean(kept, axis=0)]
 
@@ -255,13 +255,13 @@ def fit_tables(task: str, tables: Sequence[Sequence[LabelledExample]]) -> Sequen
     """
     start = np.array(schema().tasks[task].start(), np.float64)
     rows = [
-        sparse_matrix([one.example.indices for one in some], [one.example.values for one in some], len(start))
+        sparse_matrix([row.example.indices for row in some], [row.example.values for row in some], len(start))
         for some in tables
     ]
-    labels = [np.array([one.label for one in some]) for some in tables]
-    weights = [np.array([one.weight for one in some]) for some in tables]
+    labels = [np.array([row.label for row in some]) for some in tables]
+    weights = [np.array([row.weight for row in some]) for some in tables]
     balanced = list(map(_balance, labels, weights))
-    total = sum(float(one.sum()) for one in balanced)
+    total = sum(float(project_weights.sum()) for project_weights in balanced)
 
     def loss(flat: Floats) -> tuple[float, Floats]:
         parts, intercept = flat[:-1].reshape(-1, len(start)), flat[-1]  # the common one, then each project's own
@@ -276,9 +276,9 @@ def fit_tables(task: str, tables: Sequence[Sequence[LabelledExample]]) -> Sequen
 
     nothing = np.zeros(len(start) * (len(rows) + 1) + 1)
     common = start + minimize(loss, nothing, jac=True, method="L-BFGS-B", options=L_BFGS).x[: len(start)]
-    scores, label, weight = (np.concatenate(some) for some in ([one @ common for one in rows], labels, weights))
+    scores, label, weight = (np.concatenate(some) for some in ([matrix @ common for matrix in rows], labels, weights))
     common[0] += brentq(lambda added: weight @ (expit(scores + added) - label), -50.0, 50.0)  # the bias is the first
-    return [float(one) for one in common]
+    return [float(coordinate) for coordinate in common]
 
 
 def _balance(labels: Floats, weights: Floats) -> Floats:
@@ -289,7 +289,7 @@ def _balance(labels: Floats, weights: Floats) -> Floats:
     return weights * shares / 2
 
 
-def predicted(
+def predict_left_out(
     task: str, project: Extracted, weights: Sequence[float], learns: bool = False
 ) -> Iterator[CasePrediction]:
     """Yield the prediction of this shared model for every case of a project, which learns local weights or does not."""

@@ -15,7 +15,7 @@ from joblib import Parallel, cpu_count, delayed, parallel_config
 
 from fedstep.errors import InputError, MissingExtra, UsageError
 from fedstep.evaluation.corpus import CorpusProject, find_projects
-from fedstep.evaluation.replay import Extracted, extract, interleaved, order_project, recorded_builds, time_tests
+from fedstep.evaluation.replay import Extracted, extract, interleave, order_project, recorded_builds, time_tests
 from fedstep.evaluation.scores import Scores, Scoring, Tally, scoring_of
 from fedstep.evaluation.simulated_federation import (
     MODES,
@@ -23,7 +23,7 @@ from fedstep.evaluation.simulated_federation import (
     ReadOnlyLearner,
     SimulatedProject,
     lessons,
-    predicted,
+    predict_left_out,
     train_global,
 )
 from fedstep.history.records import make_record
@@ -112,13 +112,13 @@ def run_study(places: Sequence[Path], plan: StudyPlan, progress: StudyProgress) 
     if unknown:
         raise UsageError(f"--hold-out {sorted(unknown)[0]}: no such project", "Name one as its folder is called")
     with tempfile.TemporaryDirectory(prefix="fedstep-simulate-") as folder:
-        extracted = _extracted(projects, plan, Path(folder), progress)
-        reruns = _extracted_reruns(projects, plan, Path(folder))
+        extracted = _extract_projects(projects, plan, Path(folder), progress)
+        reruns = _extract_reruns(projects, plan, Path(folder))
         # Tests alone have no history: there is no first build to leave out.
         scoring = scoring_of(plan.task, plan.cold_start or all(project.kind == "tests" for project in projects))
-        tallies = _tallied(_predictions(extracted, reruns, plan, None, progress))
+        tallies = _tally(_predictions(extracted, reruns, plan, None, progress))
         again = (
-            _tallied(_predictions(extracted, reruns, plan, plan.seed, progress))
+            _tally(_predictions(extracted, reruns, plan, plan.seed, progress))
             if plan.mode in MODES and plan.task not in LOCAL_TASKS
             else {}
         )
@@ -131,7 +131,7 @@ def _score_lists(projects: Sequence[CorpusProject], plan: StudyPlan) -> Mapping[
     recorded = [project for project in projects if project.kind == "folders"] if plan.task == "flaky" else []
     with workers(plan.backend, plan.jobs):
         outcomes = Parallel()(delayed(_list_outcomes)(project, plan.seed) for project in recorded) if recorded else ()
-    return score_lists([one for some in outcomes for one in some])
+    return score_lists([outcome for some in outcomes for outcome in some])
 
 
 def _list_outcomes(project: CorpusProject, seed: int) -> "Sequence[ListOutcome]":
@@ -155,13 +155,13 @@ def _study(
         scoring.intervals(scores, plan.seed),
         scoring.baselines(scores, tallies),
         scoring.summary(scoring.projects(again), again) if again else {},
-        sum(one.dropped for one in extracted),
-        tuple(dropped for one in extracted for dropped in one.named),
+        sum(recorded.dropped for recorded in extracted),
+        tuple(dropped for recorded in extracted for dropped in recorded.named),
         tallies,
     )
 
 
-def _extracted(
+def _extract_projects(
     projects: Sequence[CorpusProject], plan: StudyPlan, folder: Path, progress: StudyProgress
 ) -> list[Extracted]:
     """Extract a file of steps per project; a table of reruns beside folders of the same name is their truth."""
@@ -172,9 +172,9 @@ def _extracted(
         played = [project for project in played if project.kind != "tests"]
         with workers(plan.backend, plan.jobs):
             weights = learn_words(projects, plan.seed, folder / "words.jsonl")
-    paths = [folder / f"{number}.jsonl" for number in range(len(played))]
+    paths = [folder / f"{index}.jsonl" for index in range(len(played))]
     if plan.task in LOCAL_TASKS:
-        jobs = [delayed(LOCAL_TASKS[plan.task])(*one) for one in zip(played, paths, strict=True)]
+        jobs = [delayed(LOCAL_TASKS[plan.task])(*pair) for pair in zip(played, paths, strict=True)]
     else:
         jobs = [
             delayed(extract)(project, plan.task, reruns.get(project.name), path, weights.get(project.name, ()))
@@ -200,7 +200,7 @@ def learn_words(projects: Sequence[CorpusProject], seed: int, path: Path) -> Map
     return {name: learned[some] for name, some in zip(names, others, strict=True)}
 
 
-def _extracted_reruns(projects: Sequence[CorpusProject], plan: StudyPlan, folder: Path) -> list[Extracted]:
+def _extract_reruns(projects: Sequence[CorpusProject], plan: StudyPlan, folder: Path) -> list[Extracted]:
     """Extract the tables of reruns that are the truth of other folders: the left-out model learns their words, too.
 
     The starter model is made this way. A project's own table is left out with it.
@@ -208,9 +208,7 @@ def _extracted_reruns(projects: Sequence[CorpusProject], plan: StudyPlan, folder
     if plan.mode not in LEFT_OUT or plan.task != "flaky":
         return []
     tables = [project for project in projects if project.kind == "tests" and _is_truth(project, projects)]
-    return [
-        extract(project, plan.task, None, folder / f"reruns-{number}.jsonl") for number, project in enumerate(tables)
-    ]
+    return [extract(project, plan.task, None, folder / f"reruns-{index}.jsonl") for index, project in enumerate(tables)]
 
 
 def _is_truth(project: CorpusProject, projects: Sequence[CorpusProject]) -> bool:
@@ -225,67 +223,67 @@ def _predictions(
     progress: StudyProgress,
 ) -> Iterator[CasePrediction]:
     if plan.task in LOCAL_TASKS:
-        return _timed(extracted) if plan.task == "test-duration" else _ordered(extracted)
+        return _predict_times(extracted) if plan.task == "test-duration" else _predict_orders(extracted)
     if plan.mode in LEFT_OUT:
-        return _left_out_in_turn(extracted, reruns, plan, progress)
-    return _lived_through(extracted, plan, seed, progress)
+        return _leave_out_in_turn(extracted, reruns, plan, progress)
+    return _live_through_builds(extracted, plan, seed, progress)
 
 
-def _lived_through(
+def _live_through_builds(
     extracted: Sequence[Extracted], plan: StudyPlan, seed: int | None, progress: StudyProgress
 ) -> Iterator[CasePrediction]:
     shared = MODES[plan.mode](plan.task)
     reading = ReadOnlyLearner(shared)
     participants = {
-        one.project: SimulatedProject(one.project, plan.task, reading if one.project in plan.held_out else shared)
-        for one in extracted
+        each.project: SimulatedProject(each.project, plan.task, reading if each.project in plan.held_out else shared)
+        for each in extracted
     }
-    steps = progress(interleaved(extracted, seed), plan.mode, sum(one.steps for one in extracted))
+    steps = progress(interleave(extracted, seed), plan.mode, sum(recorded.steps for recorded in extracted))
     for name, step in steps:
         yield from participants[name].live(step)
 
 
-def _timed(extracted: Sequence[Extracted]) -> Iterator[CasePrediction]:
+def _predict_times(extracted: Sequence[Extracted]) -> Iterator[CasePrediction]:
     """Predict the times of tests from their own past alone, in every mode."""
-    for one in extracted:
-        with one.path.open(encoding="utf-8") as file:
+    for recorded in extracted:
+        with recorded.path.open(encoding="utf-8") as file:
             for build, seconds, expected, median_20 in map(json.loads, file):
-                yield CasePrediction(one.project, build, expected, nan, nan, seconds, {"median-20": median_20})
+                yield CasePrediction(recorded.project, build, expected, nan, nan, seconds, {"median-20": median_20})
 
 
-def _ordered(extracted: Sequence[Extracted]) -> Iterator[CasePrediction]:
+def _predict_orders(extracted: Sequence[Extracted]) -> Iterator[CasePrediction]:
     """Order tests by the project's own past alone, in every mode."""
-    for one in extracted:
-        with one.path.open(encoding="utf-8") as file:
+    for recorded in extracted:
+        with recorded.path.open(encoding="utf-8") as file:
             for build, score, failed, others in map(json.loads, file):
-                yield CasePrediction(one.project, build, score, nan, nan, float(failed), others)
+                yield CasePrediction(recorded.project, build, score, nan, nan, float(failed), others)
 
 
-def _left_out_in_turn(
+def _leave_out_in_turn(
     extracted: Sequence[Extracted], reruns: Sequence[Extracted], plan: StudyPlan, progress: StudyProgress
 ) -> Iterator[CasePrediction]:
     """Predict each project in turn, or each one held out, with the model of all others."""
-    rows = {(one.project, kind): lessons(one) for kind, some in enumerate((extracted, reruns)) for one in some}
-    turns = [one for one in extracted if not plan.held_out or one.project in plan.held_out]
+    rows = {(each.project, kind): lessons(each) for kind, some in enumerate((extracted, reruns)) for each in some}
+    turns = [recorded for recorded in extracted if not plan.held_out or recorded.project in plan.held_out]
     excluded = set(plan.held_out)
     jobs = (
         delayed(train_global)(
             plan.task,
-            {f"{name} {kind}": some for (name, kind), some in rows.items() if name not in excluded | {one.project}},
+            {f"{name} {kind}": some for (name, kind), some in rows.items() if name not in excluded | {each.project}},
             plan.seed,
         )
-        for one in turns
+        for each in turns
     )
     with workers(plan.backend, plan.jobs):
         models = Parallel(return_as="generator")(jobs)
-        for one, weights in zip(turns, progress(models, "leaving out", len(turns)), strict=True):
-            yield from predicted(plan.task, one, weights, LEFT_OUT[plan.mode])
+        for recorded, weights in zip(turns, progress(models, "leaving out", len(turns)), strict=True):
+            yield from predict_left_out(plan.task, recorded, weights, LEFT_OUT[plan.mode])
 
 
-def _tallied(predictions: Iterable[CasePrediction]) -> Mapping[str, Tally]:
+def _tally(predictions: Iterable[CasePrediction]) -> Mapping[str, Tally]:
     tallies: dict[str, Tally] = {}
-    for one in predictions:
-        tallies.setdefault(one.project, Tally()).add(one)
+    for prediction in predictions:
+        tallies.setdefault(prediction.project, Tally()).add(prediction)
     return dict(sorted(tallies.items()))
 
 
@@ -328,23 +326,23 @@ def draw_history(
     """
     if not builds:
         return None
-    history = [one._replace(reports=builds[0].reports) for one in builds] if repeated else list(builds)
-    unknown = frozenset(run.test for one in history for run in one.reports.tests if run.outcome in "fck")
-    always = set.intersection(*({run.test for run in one.reports.tests if run.outcome == "p"} for one in history))
+    history = [build._replace(reports=builds[0].reports) for build in builds] if repeated else list(builds)
+    unknown = frozenset(run.test for build in history for run in build.reports.tests if run.outcome in "fck")
+    always = set.intersection(*({run.test for run in build.reports.tests if run.outcome == "p"} for build in history))
     steady = sorted(always - unknown)
     if len(steady) < 2:
         return None
     flake, red = draw.sample(steady, 2)
     failed = tuple(draw.random() < rate for _ in history)
     drawn = (
-        _with_failures(one, {red, flake} if fails else {red}, repeated)
-        for one, fails in zip(history, failed, strict=True)
+        _with_failures(build, {red, flake} if fails else {red}, repeated)
+        for build, fails in zip(history, failed, strict=True)
     )
     return DrawnHistory(tuple(drawn), flake, failed, unknown)
 
 
 def _with_failures(build: FinishedBuild, failing: set[str], repeated: bool) -> FinishedBuild:
-    runs = tuple(_failed(run) if run.test in failing else run for run in build.reports.tests)
+    runs = tuple(_as_failed(run) if run.test in failing else run for run in build.reports.tests)
     change = build.situation.change
     if repeated and isinstance(change, Change):
         change = change._replace(commit="1" * 40, tree="", files=())
@@ -352,16 +350,16 @@ def _with_failures(build: FinishedBuild, failing: set[str], repeated: bool) -> F
     return build._replace(situation=situation, reports=build.reports._replace(tests=runs))
 
 
-def _failed(run: TestRun) -> TestRun:
+def _as_failed(run: TestRun) -> TestRun:
     return run._replace(outcome=Outcome.FAILED, failure_type="AssertionError")
 
 
 def judge_list(history: DrawnHistory, rate: float, repeated: bool) -> ListOutcome:
     """Return what the list says build by build, by the evidence and the start weights alone."""
-    lists = [{risk.test for risk in one} for one in _lists(history.builds)]
-    failures = [number for number, fails in enumerate(history.failed) if fails]
+    lists = [{risk.test for risk in risks} for risks in _lists(history.builds)]
+    failures = [index for index, fails in enumerate(history.failed) if fails]
     judged = lists[min(JUDGED_AT, len(lists)) - 1] - history.unknown
-    listed = next((number for number, names in enumerate(lists) if history.flake in names), None)
+    listed = next((index for index, names in enumerate(lists) if history.flake in names), None)
     green = {run.test for run in history.builds[0].reports.tests if run.outcome == "p"}
     return ListOutcome(
         rate,
@@ -378,9 +376,9 @@ def judge_list(history: DrawnHistory, rate: float, repeated: bool) -> ListOutcom
 def _lists(builds: Iterable[FinishedBuild]) -> Iterator[Sequence[TestRisk]]:
     predictor = Predictor({name: task.start() for name, task in schema().tasks.items()}, LocalModel())
     summary = Summary()
-    for number, one in enumerate(builds):
-        build = Build(f"{number:032x}", one.situation, one.finished_at, one.duration, one.outcome, one.reports)
-        record = make_record(build, stream_name(one.situation.ci, ""), "")
+    for index, finished in enumerate(builds):
+        build = Build(f"{index:032x}", *finished)
+        record = make_record(build, stream_name(finished.situation.ci, ""), "")
         summary = apply_record(summary, build.name, record)
         yield predictor.flakiest(summary, LISTED)
 
@@ -400,18 +398,18 @@ def score_lists(outcomes: Sequence[ListOutcome]) -> Mapping[str, float]:
     """Return the scores of all histories together, on many commits and on one commit (`_repeated`)."""
     scores: dict[str, float] = {}
     for repeated, end in ((False, ""), (True, "_repeated")):
-        some = [one for one in outcomes if one.repeated == repeated]
-        right, wrong = sum(one.right for one in some), sum(one.wrong for one in some)
-        thirds = [one.third for one in some if one.rate == RATES[-1] and one.third is not None]
+        some = [outcome for outcome in outcomes if outcome.repeated == repeated]
+        right, wrong = sum(outcome.right for outcome in some), sum(outcome.wrong for outcome in some)
+        thirds = [outcome.third for outcome in some if outcome.rate == RATES[-1] and outcome.third is not None]
         if right + wrong:
             scores[f"list_precision_at_{JUDGED_AT}{end}"] = right / (right + wrong)
         if thirds:
             scores[f"list_by_third_failure{end}"] = sum(thirds) / len(thirds)
         for rate in RATES:
-            waits = [one.waited for one in some if one.rate == rate and one.waited is not None]
+            waits = [outcome.waited for outcome in some if outcome.rate == rate and outcome.waited is not None]
             if waits:
                 scores[f"list_builds_until_{rate:g}{end}"] = float(median(waits))
-    green = sum(one.green for one in outcomes)
+    green = sum(outcome.green for outcome in outcomes)
     if green:
-        scores["list_false_per_1000_first"] = 1000 * sum(one.false_first for one in outcomes) / green
+        scores["list_false_per_1000_first"] = 1000 * sum(outcome.false_first for outcome in outcomes) / green
     return scores

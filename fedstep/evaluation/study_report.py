@@ -319,7 +319,7 @@ NAMES, WIDTH = 36, 14
 
 def study_text(study: Study) -> str:
     """Return the table of projects, the summary with intervals, the simple predictors, and what was not read."""
-    blocks = (_project_lines(study), _summary(study), _baselines(study), _dropped(study))
+    blocks = (_project_lines(study), _summary(study), _baselines(study), _describe_dropped(study))
     return "\n".join("".join(f"{line}\n" for line in block) for block in blocks if block)
 
 
@@ -335,7 +335,7 @@ def study_json(study: Study) -> str:
         "intervals": {name: list(ends) for name, ends in study.intervals.items() if all(map(isfinite, ends))},
         "baselines": {name: _finite(scores) for name, scores in study.baselines.items()},
         "second_interleaving": _finite(study.second),
-        "dropped": {"count": study.dropped, "named": [list(one[:2]) for one in study.named]},
+        "dropped": {"count": study.dropped, "named": [list(drop[:2]) for drop in study.named]},
     }
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
@@ -373,10 +373,10 @@ def _baselines(study: Study) -> list[str]:
     return lines if len(lines) > 1 else []
 
 
-def _dropped(study: Study) -> list[str]:
+def _describe_dropped(study: Study) -> list[str]:
     if not study.dropped:
         return []
-    named = [f"  {visible(one.source)}: {visible(one.reason)}" for one in study.named]
+    named = [f"  {visible(drop.source)}: {visible(drop.reason)}" for drop in study.named]
     more = [f"  and {study.dropped - len(named)} more"] if study.dropped > len(named) else []
     return [f"{study.dropped} records could not be used", *named, *more]
 
@@ -391,8 +391,8 @@ def _cell(name: str, scores: Scores) -> str:
 
 
 def _finite(scores: Mapping[str, float]) -> Mapping[str, float]:
-    return dict(_rounded(scores))
+    return dict(_round_scores(scores))
 
 
-def _rounded(scores: Mapping[str, float]) -> Iterator[tuple[str, float]]:
+def _round_scores(scores: Mapping[str, float]) -> Iterator[tuple[str, float]]:
     return ((name, round(value, 6)) for name, value in scores.items() if isfinite(value))

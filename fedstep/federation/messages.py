@@ -500,7 +500,7 @@ def _parse_noise(words: Mapping[str, str]) -> float:
 
 def _format_guarantee(promise: PrivacyGuarantee) -> str:
     """Format with every digit, so that `_parse_guarantee` returns an equal value."""
-    return "/".join(str(number).removesuffix(".0") for number in promise)
+    return "/".join(str(value).removesuffix(".0") for value in promise)
 
 
 def _parse_guarantee(word: str) -> PrivacyGuarantee:

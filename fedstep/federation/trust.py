@@ -78,13 +78,13 @@ def _has_broken_port(parts: SplitResult) -> bool:
         return True
 
 
-def is_same_server(one: str, other: str) -> bool:
+def is_same_server(address: str, other: str) -> bool:
     """Return whether two addresses are of one server, whatever their paths; False for what is no HTTP URL.
 
     >>> is_same_server("https://ci.example.org/a", "https://me@CI.example.org.:443/b")
     True
     """
-    first, second = split_address(one.strip()), split_address(other.strip())
+    first, second = split_address(address.strip()), split_address(other.strip())
     if not first or not second:
         return False
     names = [(parts.hostname or "").rstrip(".") for parts in (first, second)]
@@ -119,12 +119,12 @@ def resolve_secret(
         return Secret(secret)
     if token_from_repository or not secret:
         return Secret(secret, confirmed=False)
-    return Secret("", confirmed=False, withheld=_unconfirmed(url))
+    return Secret("", confirmed=False, withheld=_describe_unconfirmed(url))
 
 
 def no_job_token(url: str) -> str:
     """Return the notice that a job's own token is not requested for an address."""
-    return _unconfirmed(url)
+    return _describe_unconfirmed(url)
 
 
 def load_trusted(environment: Mapping[str, str], root: str) -> frozenset[str]:
@@ -164,7 +164,7 @@ def trusted_file(environment: Mapping[str, str]) -> str:
     return os.path.join(folder, "fedstep", "trusted") if os.path.isabs(folder) else ""
 
 
-def _unconfirmed(url: str) -> str:
+def _describe_unconfirmed(url: str) -> str:
     redacted = redact_url(url)
     return (
         f"no token is sent to {redacted}: only a file of the repository names it. Name it in FEDSTEP_AGGREGATOR, "

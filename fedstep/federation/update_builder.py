@@ -102,7 +102,7 @@ def make_update(
 ) -> tuple[Update | Unavailable, ExampleQueue]:
     """Return the update learned from all full batches, and the queue without their examples.
 
-    An update has per task one clipped change of the coefficients and, where a snapshot is on trial, its score on the
+    An update has per task one clipped change of the coefficients and, where a version is on trial, its score on the
     same examples; and the base version, bucketed counts, and identifiers hashed by `keyed` with the project's key.
     Where no batch is full, return the reason and the queue as it is.
     """
@@ -110,7 +110,7 @@ def make_update(
     if not batches:
         return Unavailable(_describe_progress(backlog)), backlog
     examples = {name: suppress_rare_words(schema().tasks[name], rows) for name, rows in batches.items()}
-    fair = {name: (*_learned_by_both(name, model, backlog), *rows) for name, rows in examples.items()}
+    fair = {name: (*_iter_learned_by_both(name, model, backlog), *rows) for name, rows in examples.items()}
     update = Update(
         schema=schema().digest,
         base=model.candidate_version,
@@ -126,7 +126,7 @@ def make_update(
     )
 
 
-def _learned_by_both(task: str, model: Model, backlog: ExampleQueue) -> Iterator[LabelledExample]:
+def _iter_learned_by_both(task: str, model: Model, backlog: ExampleQueue) -> Iterator[LabelledExample]:
     """Yield the examples sent before production was on trial: production and a later trial have learned them alike.
 
     Of examples sent since then only the trial has learned, so that it would seem better than it is.
@@ -148,7 +148,7 @@ def _keep_sent(
 
 def _without_names(rows: Sequence[LabelledExample]) -> tuple[LabelledExample, ...]:
     """Return the examples with what an evaluation needs: no name of a test or build outlives its record here."""
-    return tuple(one._replace(example=Example("", 0, one.example.indices, one.example.values, ())) for one in rows)
+    return tuple(row._replace(example=Example("", 0, row.example.indices, row.example.values, ())) for row in rows)
 
 
 def _digest(vector: Vector) -> str:
@@ -184,4 +184,4 @@ def clip_update(delta: Vector, bound: float) -> Vector:
     if length <= bound:
         return delta
     scale = bound / length * (1 - 2**-23)  # rounding to C floats must not carry the norm over the bound
-    return array("f", (number * scale for number in delta))
+    return array("f", (coordinate * scale for coordinate in delta))

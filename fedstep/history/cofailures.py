@@ -70,7 +70,7 @@ def _began_to_fail(record: BuildRecord, before: TestTable) -> Iterator[str]:
 
 def pack_cofailures(table: CofailureTable) -> dict[str, list[object]]:
     """Return the table as JSON values."""
-    return {path: [one.changes, dict(one.failed)] for path, one in table.items()}
+    return {path: [counts.changes, dict(counts.failed)] for path, counts in table.items()}
 
 
 def unpack_cofailures(fields: Mapping[str, list[object]]) -> CofailureTable:

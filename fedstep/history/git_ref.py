@@ -149,13 +149,13 @@ class _TreeReader(NamedTuple):
     ignored: list[str]
 
     def folder(self, name: str) -> Iterator[TreeEntry]:
-        tree = self.present(name, LARGEST_TREE)
+        tree = self.read_object(name, LARGEST_TREE)
         if isinstance(tree, GitObject) and tree.kind == "tree":
             return parse_tree(tree.content, len(tree.oid))
         self.ignored.append("a folder that is none or too large")
         return iter(())
 
-    def present(self, name: str, most: int) -> GitObject | ObjectTooLarge:
+    def read_object(self, name: str, most: int) -> GitObject | ObjectTooLarge:
         """Read an object that the commit names. Raise HistoryError if it is missing: publishing would then lose it."""
         content = self.objects.read(name, most)
         if isinstance(content, Unavailable):
@@ -166,7 +166,7 @@ class _TreeReader(NamedTuple):
         return self.folder(entry.oid) if entry else iter(())
 
     def text(self, entry: TreeEntry | None) -> str:
-        blob = self.present(entry.oid, _SMALL) if entry else None
+        blob = self.read_object(entry.oid, _SMALL) if entry else None
         return blob.content.decode("ascii", "replace").strip() if isinstance(blob, GitObject) else ""
 
     def records(self, shelf: Iterable[TreeEntry]) -> Iterator[tuple[str, str]]:
@@ -230,16 +230,16 @@ def write_history(target: GitWriter, store: ProjectStore, shared: SharedHistory,
     trees = _done(write_trees(target.root, [entries for _, entries in folders])) if folders else ()
     shelf = [TreeEntry(FOLDER, name, oid) for (name, _), oid in zip(folders, trees, strict=True)]
     shelf += [TreeEntry(FILE, "floor", oids["floor"])] if united.floor else []
-    return _committed(target, shared, shelf, oids["key"])
+    return _commit(target, shared, shelf, oids["key"])
 
 
 def write_without_part(target: GitWriter, store: ProjectStore, shared: SharedHistory) -> str:
     """Write the shared history without this part and return the commit: the shared one if the part is not in it."""
     (key,) = _done(write_blobs(target.root, [os.path.abspath(store.path("key"))]))
-    return _committed(target, shared, [], key)
+    return _commit(target, shared, [], key)
 
 
-def _committed(target: GitWriter, shared: SharedHistory, shelf: list[TreeEntry], key: str) -> str:
+def _commit(target: GitWriter, shared: SharedHistory, shelf: list[TreeEntry], key: str) -> str:
     if target.part:
         own = _one_tree(target.root, folder_name(target.part), shelf)
         top, parts = [*shared.others], [*shared.parts, *own]

@@ -75,7 +75,9 @@ def publish(
 
     Raise HistoryError if the remote does not accept it in time: everything stays in the store for the next run.
     """
-    return _change(store, channel, lambda taken: _stored(store, channel, taken.shared, keep, now), now, seconds, waits)
+    return _change(
+        store, channel, lambda taken: _store_merged(store, channel, taken.shared, keep, now), now, seconds, waits
+    )
 
 
 def withdraw(store: ProjectStore, channel: GitChannel, now: float, seconds: float) -> PublishResult:
@@ -109,10 +111,10 @@ def _change(
             )
             return PublishResult(commit, commit != (taken.remote if channel.remote else taken.shared.commit), attempt)
         if ran.code == TIMED_OUT or (not _was_late(ran) and failed_at == taken.remote):
-            raise _refused(store, channel, summarize_error(ran), owner_remedy(ran, channel.root) or ALLOW)
+            raise _refusal(store, channel, summarize_error(ran), owner_remedy(ran, channel.root) or ALLOW)
         failed_at, why = taken.remote, f"other jobs were first {attempt} times"
         taken = None
-    raise _refused(store, channel, why, "Raise --budget" if failed_at == "never" else ALLOW)
+    raise _refusal(store, channel, why, "Raise --budget" if failed_at == "never" else ALLOW)
 
 
 def _already_taken(store: ProjectStore, channel: GitChannel) -> ImportResult | None:
@@ -124,7 +126,7 @@ def _already_taken(store: ProjectStore, channel: GitChannel) -> ImportResult | N
     return taken._replace(remote=seen.remote) if seen.remote in ("", taken.shared.commit) else None
 
 
-def _stored(store: ProjectStore, channel: GitChannel, shared: SharedHistory, keep: int, now: float) -> str:
+def _store_merged(store: ProjectStore, channel: GitChannel, shared: SharedHistory, keep: int, now: float) -> str:
     """Write the merged local and shared records and return the commit, "" if there are none."""
     floor = read_floor(store)
     united = merge_records([*shared.records, *complete_records(store)], floor, keep)
@@ -157,7 +159,7 @@ def _was_late(ran: GitResult) -> bool:
     return any(words in text for words in LATE)
 
 
-def _refused(store: ProjectStore, channel: GitChannel, why: str, remedy: str = ALLOW) -> HistoryError:
+def _refusal(store: ProjectStore, channel: GitChannel, why: str, remedy: str = ALLOW) -> HistoryError:
     where = channel.remote or "git"
     kept = f"All of it is in {store.folder}, and the next run that can publishes it"
     return HistoryError(f"{where} did not take the history ({why})", f"{remedy}. {kept}")
@@ -204,8 +206,8 @@ def summarize_history(store: ProjectStore) -> HistoryOverview:
         builds=len(names),
         unlearned=sum(build_name(name) not in learned for name in names),
         tests=count_tests(remembered.summary.tests),
-        first=_ended(names[0]) if names else NONE,
-        last=_ended(names[-1]) if names else NONE,
+        first=_read_end(names[0]) if names else NONE,
+        last=_read_end(names[-1]) if names else NONE,
         streams=tuple(streams.most_common()),
         record_bytes=_size(store.path("builds")),
         all_bytes=_size(store.folder),
@@ -223,20 +225,20 @@ def describe_ref(store: ProjectStore, channel: GitChannel, seconds: float) -> Re
         ref=REF,
         local=shared.commit if shared else "",
         remote_name=channel.remote,
-        remote=_asked(channel, seconds) if channel.remote else Unavailable("there is no remote"),
+        remote=_ask_tip(channel, seconds) if channel.remote else Unavailable("there is no remote"),
         unpublished=len(complete_records(store) - (shared.records.keys() if shared else set())),
         fetched_at=load_sync_state(store).fetched_at,
     )
 
 
-def _asked(channel: GitChannel, seconds: float) -> str | Unavailable:
+def _ask_tip(channel: GitChannel, seconds: float) -> str | Unavailable:
     ran = run_remote_git(channel.root, ("ls-remote", channel.remote, REF), seconds)
     if ran.code:
         return Unavailable(f"did not answer: {summarize_error(ran)}")
     return ran.out.decode("ascii", "replace").partition("\t")[0]
 
 
-def _ended(record: str) -> float:
+def _read_end(record: str) -> float:
     return int(record[:14]) / 1000
 
 

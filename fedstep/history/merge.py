@@ -189,7 +189,7 @@ def _content_of(objects: ObjectReader, caches: Mapping[str, str]) -> Content:
 def _take_records(store: ProjectStore, objects: ObjectReader, shared: SharedHistory, names: set[str]) -> ImportResult:
     """Write these records into the store. Oversized ones cause a warning and are dropped at the next publish."""
     added, total, refused = 0, 0, {}
-    warnings = list(_told(shared.ignored))
+    warnings = list(_describe_ignored(shared.ignored))
     for name in sorted(names, reverse=True):
         blob = objects.read(shared.records[name], LARGEST_RECORD)
         if isinstance(blob, Unavailable):
@@ -208,7 +208,7 @@ def _take_records(store: ProjectStore, objects: ObjectReader, shared: SharedHist
     return ImportResult(shared._replace(records=kept), added, tuple(warnings))
 
 
-def _told(ignored: tuple[str, ...]) -> tuple[str, ...]:
+def _describe_ignored(ignored: tuple[str, ...]) -> tuple[str, ...]:
     count = f"{len(ignored)} {'entry' if len(ignored) == 1 else 'entries'}"
     return (f"{count} of {REF} belong to no history and are ignored, first {ignored[0]}",) if ignored else ()
 
@@ -236,7 +236,7 @@ def merge_folder(store: ProjectStore, folder: str) -> MergeResult:
     records = set(filter(is_record_name, list_folder(source)))
     if os.path.basename(source) == "builds":
         _take_over(store, ProjectStore(os.path.dirname(source)), records)
-    return _merged(store, records, lambda name: _bytes_of(os.path.join(source, name)))
+    return _merge_all(store, records, lambda name: _bytes_of(os.path.join(source, name)))
 
 
 def _take_over(store: ProjectStore, other: ProjectStore, records: Set[str]) -> None:
@@ -271,10 +271,10 @@ def merge_ref(store: ProjectStore, root: str, ref: str, part: str) -> MergeResul
             blob = objects.read(shared.records[name], LARGEST_RECORD)
             return blob.content if isinstance(blob, GitObject) else Unavailable(blob.reason)
 
-        return _merged(store, shared.records, content)
+        return _merge_all(store, shared.records, content)
 
 
-def _merged(store: ProjectStore, names: Iterable[str], content: Callable[[str], bytes | Unavailable]) -> MergeResult:
+def _merge_all(store: ProjectStore, names: Iterable[str], content: Callable[[str], bytes | Unavailable]) -> MergeResult:
     here, floor = {build_name(name) for name in store.log.files()}, read_floor(store)
     added, known, pruned, refused = 0, 0, 0, []
     for name in sorted(filter(is_record_name, names)):

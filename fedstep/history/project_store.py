@@ -274,7 +274,7 @@ class ProjectStore(NamedTuple):
         key = self.key()
         return lambda *words: blake2b("\0".join(words).encode(errors="replace"), key=key, digest_size=16).hexdigest()
 
-    def keyed(self, *words: str) -> str:
+    def keyed_hash(self, *words: str) -> str:
         """Return the keyed hash of the words; `hasher` is faster for many calls."""
         return self.hasher()(*words)
 
@@ -293,7 +293,7 @@ class ProjectStore(NamedTuple):
 
     def mark_start(self, run: str, mark: StartMark, now: float) -> None:
         """Record when a job run started, for the train step at its end; the first mark is kept."""
-        self.remove_outdated("marks", lambda name: known.started_at if (known := self.started(name)) else None, now)
+        self.remove_outdated("marks", lambda name: mark.started_at if (mark := self.read_mark(name)) else None, now)
         # One file per job run: concurrent jobs on one machine do not overwrite each other.
         write_if_absent(self.path(f"marks/{run}"), f"{mark.started_at:.3f} {mark.own_seconds:.3f}\n".encode())
 
@@ -307,7 +307,7 @@ class ProjectStore(NamedTuple):
             if not name.startswith(".") if written is None else now - written >= OLDEST_MARK:
                 remove(self.path(f"{folder}/{name}"))
 
-    def started(self, run: str) -> StartMark | None:
+    def read_mark(self, run: str) -> StartMark | None:
         """Return the mark of this job run; None without a valid one."""
         try:
             return StartMark(*map(float, self.read(f"marks/{run}").split()))
@@ -319,11 +319,11 @@ class ProjectStore(NamedTuple):
 
         Raise HistoryError if it cannot be written.
         """
-        self.remove_outdated("selections", self._left_out_at, now)
+        self.remove_outdated("selections", self._read_left_out_at, now)
         content = json.dumps([now, left_out.tests, left_out.shadow], separators=(",", ":")).encode()
         write_unsynced(self.path(f"selections/{run}"), content)  # after a crash this job ends, too
 
-    def left_out(self, run: str) -> LeftOut | None:
+    def read_left_out(self, run: str) -> LeftOut | None:
         """Return what was noted in this job run, None without a valid note."""
         try:
             _, tests, shadow = json.loads(self.read(f"selections/{run}") or "[]")
@@ -335,7 +335,7 @@ class ProjectStore(NamedTuple):
         """Delete the note of a job run."""
         remove(self.path(f"selections/{run}"))
 
-    def _left_out_at(self, run: str) -> float | None:
+    def _read_left_out_at(self, run: str) -> float | None:
         """Return when a note was written, its first value: the names behind it, megabytes, are not read.
 
         None if it is damaged or gone. What cannot be read is never outdated.
@@ -370,8 +370,8 @@ def exclusive(store: ProjectStore, seconds: float = SECONDS) -> Iterator[None]:
     The system releases the lock when the process ends. A process must not enter it twice.
     """
     deadline = time.monotonic() + seconds
-    with _opened(store) as number:
-        while not _taken(number):
+    with _open_lock(store) as descriptor:
+        while not _try_lock(descriptor):
             if time.monotonic() >= deadline:
                 raise StoreLocked(
                     f"another fedstep is learning in {store.folder}", "Nothing to do, the next one learns it too"
@@ -381,27 +381,27 @@ def exclusive(store: ProjectStore, seconds: float = SECONDS) -> Iterator[None]:
 
 
 @contextmanager
-def _opened(store: ProjectStore) -> Iterator[int]:
+def _open_lock(store: ProjectStore) -> Iterator[int]:
     path = store.path(LOCK)
     try:
         os.makedirs(store.folder, exist_ok=True)
-        number = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         remedy = "Free space or point --history at a folder that can be written"
         raise HistoryError(f"cannot write {path}: {error.strerror}", remedy) from error
     try:
-        yield number
+        yield descriptor
     finally:
-        os.close(number)
+        os.close(descriptor)
 
 
-def _taken(number: int) -> bool:
+def _try_lock(descriptor: int) -> bool:
     """Try to lock the file; return whether it succeeded. A file system without locks always succeeds."""
     try:
         if sys.platform == "win32":
-            msvcrt.locking(number, msvcrt.LK_NBLCK, 1)
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         else:
-            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         return False
     except OSError:

@@ -31,17 +31,17 @@ SHARED = 3  # fewest tests that two classes of different names must have, all eq
 def match_renames(
     known: Collection[str],
     ran: Collection[str],
-    gone: Iterable[str],
+    missing: Iterable[str],
     files: Sequence[FileChange] = (),
     returning: Mapping[str, str] | None = None,
 ) -> Pairs:
     """Return the new id of each renamed test of a build by its old id.
 
-    `known` are the ids with a history, `ran` those of the build, `gone` the known ones that it should have run and did
-    not. `returning` maps former ids that ran to their present ids: only a rename in git applies to those.
+    `known` are the ids with a history, `ran` those of the build, `missing` the known ones that it should have run and
+    did not. `returning` maps former ids that ran to their present ids: only a rename in git applies to those.
     """
     former = returning or {}
-    old = set(gone) - set(ran)
+    old = set(missing) - set(ran)
     new = set(ran) - set(known)
     renamed = _by_files(old, new, files)
     old -= renamed.keys() | set(former.values())
@@ -61,12 +61,12 @@ def _by_files(old: Collection[str], new: Collection[str], files: Sequence[FileCh
     old_places, new_places = _by_step(old), _by_step(new)
     before: dict[Hashable, list[str]] = defaultdict(list)
     after: dict[Hashable, list[str]] = defaultdict(list)
-    for number, (source, target) in enumerate(moved):
+    for index, (source, target) in enumerate(moved):
         for tests, places, path in ((before, old_places, source), (after, new_places, target)):
             folder, stem = ("", *path.steps)[-2:]
             for test in {*places.get((folder, stem), ()), *places.get(("", stem), ())}:
                 if (rest := _inside(test, path)) is not None:
-                    tests[number, rest, _name(test)].append(test)
+                    tests[index, rest, _name(test)].append(test)
     return _one_to_one(before, after)
 
 
@@ -75,16 +75,14 @@ def _by_class(old: Collection[str], new: Collection[str], ran: set[str], known: 
 
     The classes have the same simple name and half of the tests in common, or the same tests, at least three.
     """
-    gone = {group: tests for group, tests in _tests(old).items() if group not in ran}
-    come = {group: tests for group, tests in _tests(new).items() if group not in known}
-    by_simple = _one_to_one(_keyed(gone, _simple), _keyed(come, _simple))
-    pairs = {one: other for one, other in by_simple.items() if 2 * len(gone[one] & come[other]) >= len(gone[one])}
-    rest = {group: tests for group, tests in gone.items() if group not in pairs and len(tests) >= SHARED}
-    others = {group: tests for group, tests in come.items() if group not in pairs.values()}
-    pairs |= _one_to_one(_keyed(rest, lambda g: frozenset(rest[g])), _keyed(others, lambda g: frozenset(others[g])))
-    return {
-        f"{one}#{name}": f"{other}#{name}" for one, other in pairs.items() for name in sorted(gone[one] & come[other])
-    }
+    lost = {group: tests for group, tests in _tests(old).items() if group not in ran}
+    fresh = {group: tests for group, tests in _tests(new).items() if group not in known}
+    by_simple = _one_to_one(_group(lost, _simple), _group(fresh, _simple))
+    pairs = {was: now for was, now in by_simple.items() if 2 * len(lost[was] & fresh[now]) >= len(lost[was])}
+    rest = {group: tests for group, tests in lost.items() if group not in pairs and len(tests) >= SHARED}
+    others = {group: tests for group, tests in fresh.items() if group not in pairs.values()}
+    pairs |= _one_to_one(_group(rest, lambda g: frozenset(rest[g])), _group(others, lambda g: frozenset(others[g])))
+    return {f"{was}#{name}": f"{now}#{name}" for was, now in pairs.items() for name in sorted(lost[was] & fresh[now])}
 
 
 def _by_parameters(old: Collection[str], new: Collection[str]) -> Pairs:
@@ -92,7 +90,7 @@ def _by_parameters(old: Collection[str], new: Collection[str]) -> Pairs:
 
     Of several, match those that gained a parameter: test_x[1] and test_x[1-True], or test_x[True-1].
     """
-    before, after = _keyed(old, _base), _keyed(new, _base)
+    before, after = _group(old, _base), _group(new, _base)
     before.pop("", None)
     renamed = _one_to_one(before, after)
     for base, tests in before.items():
@@ -110,16 +108,16 @@ def _one_to_one(before: Mapping[Hashable, list[str]], after: Mapping[Hashable, l
     """Return the pairs of ids that are alone under a common key and under no other common key."""
     pairs = [(b[0], a[0]) for key, b in before.items() if len(b) == 1 and len(a := after.get(key, [])) == 1]
     olds, news = ([pair[side] for pair in pairs] for side in (0, 1))
-    many = {value for values in (_repeated(olds), _repeated(news)) for value in values}
+    many = {value for values in (_find_repeated(olds), _find_repeated(news)) for value in values}
     return {old: new for old, new in pairs if old not in many and new not in many}
 
 
-def _repeated(values: Sequence[str]) -> set[str]:
+def _find_repeated(values: Sequence[str]) -> set[str]:
     seen: set[str] = set()
     return {value for value in values if value in seen or seen.add(value)}  # type: ignore[func-returns-value]
 
 
-def _keyed(ids: Iterable[str], key: Callable[[str], Hashable]) -> dict[Hashable, list[str]]:
+def _group(ids: Iterable[str], key: Callable[[str], Hashable]) -> dict[Hashable, list[str]]:
     keyed: dict[Hashable, list[str]] = defaultdict(list)
     for test in sorted(ids):
         keyed[key(test)].append(test)
@@ -207,12 +205,12 @@ def follow_renames(
     latest = {tests[test].last_build for test in ran if test in tests}
     latest = latest or {max((stats.last_build for stats in tests.values()), default=NEVER)}
     kept = ran.union(left_out)
-    gone = [test for test, stats in tests.items() if stats.last_build in latest and test not in kept]
-    if not gone:
+    missing = [test for test, stats in tests.items() if stats.last_build in latest and test not in kept]
+    if not missing:
         return dict(tests), {}
     former = {stats.former: test for test, stats in tests.items() if stats.former}
     returning = {test: former[test] for test in unknown if test in former and former[test] not in ran}
-    after = _rename(tests, match_renames(tests.keys(), ran, gone, record.files, returning))
+    after = _rename(tests, match_renames(tests.keys(), ran, missing, record.files, returning))
     return after, {test: now for test, now in returning.items() if now in after}
 
 

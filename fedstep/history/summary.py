@@ -162,10 +162,10 @@ def _continues(earlier: Sequence[PastBuild], ci: CiRun) -> bool:
     if workflows := Counter(build.workflow for build in earlier if build.workflow):
         return ci.workflow == workflows.most_common(1)[0][0]
     numbers = {int(run): build.number for build in earlier if (run := build.run.partition("/")[0]).isdecimal()}
-    known = [number for _, number in sorted(numbers.items()) if number is not None]
+    known = [run_number for _, run_number in sorted(numbers.items()) if run_number is not None]
     if ci.number is None or not known:
         return True
-    ascending = all(number < following for number, following in pairwise(known))
+    ascending = all(earlier_number < following for earlier_number, following in pairwise(known))
     return ascending and 0 <= ci.number - known[-1] <= MOST_RUNS_BETWEEN
 
 
@@ -182,7 +182,7 @@ def usual_stream(builds: Sequence[PastBuild], ci: CiRun) -> str:
         return next((stream for stream in reversed(own_streams) if not stream.endswith("|")), own_streams[-1])
     if ci.vendor != "local":
         timed = (build.stream for build in reversed(builds) if build.stream[-1:] != "|")
-        return next((own + one.rpartition("|")[2] for one in timed if job_alone(one) == job_alone(own)), own)
+        return next((own + stream.rpartition("|")[2] for stream in timed if job_alone(stream) == job_alone(own)), own)
     lately = [build.stream for build in builds[-50:]]
     of_job = [stream for stream in lately if ci.job and f"/{own}" in stream]  # of any workflow
     return next((stream for stream, _ in Counter(of_job or lately).most_common(1)), own)
@@ -405,7 +405,7 @@ def _sparse(column: list[Any]) -> object:
     usual, count = Counter(column).most_common(1)[0]
     if count < len(column) / 2:
         return column
-    exceptions = [(number, value) for number, value in enumerate(column) if value != usual]
+    exceptions = [(index, value) for index, value in enumerate(column) if value != usual]
     return {"length": len(column), "usual": usual, "at": [n for n, _ in exceptions], "is": [v for _, v in exceptions]}
 
 
@@ -415,8 +415,8 @@ def _dense(name: str, column: Any) -> list[Any]:
     if isinstance(column, list):
         return column
     values = [column["usual"]] * int(column["length"])
-    for number, value in zip(column["at"], column["is"], strict=True):
-        values[number] = value
+    for index, value in zip(column["at"], column["is"], strict=True):
+        values[index] = value
     return values
 
 

@@ -94,9 +94,9 @@ class TimeLevel:
             self._weigh_fall(seconds * step < self.usual, before, build)
         if self.former and (shift := self._return(step)):
             return shift
-        if self.rising >= _needed(self.above) and (shift := self._shift(Direction.SLOWER, step)):
+        if self.rising >= _needed_evidence(self.above) and (shift := self._shift(Direction.SLOWER, step)):
             return shift
-        if self.falling >= _needed(self.below) and (shift := self._shift(Direction.FASTER, step)):
+        if self.falling >= _needed_evidence(self.below) and (shift := self._shift(Direction.FASTER, step)):
             return shift
         if len(self.recent) >= _SETTLE_EVERY * _LETTERS_PER_TIME:  # in blocks: the median takes 10 us
             kept = RECENT * _LETTERS_PER_TIME
@@ -177,7 +177,7 @@ def count_beginnings(levels: Iterable[TimeLevel], direction: Direction) -> Count
     return Counter(level.falling_from for level in levels if level.falling > EVIDENCE / 2)
 
 
-def _needed(usual: float) -> float:
+def _needed_evidence(usual: float) -> float:
     """Return the evidence that makes a finding, where this share of the settled runs was beyond the bound."""
     return SURER if usual > OFTEN else EVIDENCE
 
@@ -188,7 +188,7 @@ def _evidence(hit: bool, usual: float) -> float:
 
 
 _FIELDS = tuple(TimeLevel.__slots__)
-_DEFAULTS = {one.name: one.default for one in fields(TimeLevel) if one.default is not MISSING}
+_DEFAULTS = {field.name: field.default for field in fields(TimeLevel) if field.default is not MISSING}
 _get_values = attrgetter(*_FIELDS)
 
 

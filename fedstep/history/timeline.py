@@ -72,14 +72,14 @@ def apply_to_timeline(
     """
     if record.name in timeline.seen:
         return timeline
-    number = timeline.count
-    builds = (*_judged(timeline.builds, flakes), _timeline_build(record, number))
-    tests, new_changes = _observe_tests(timeline, record, table, number)
-    jobs, slower_job = _observe_job(timeline, record, number)
+    build_index = timeline.count
+    builds = (*_mark_judged(timeline.builds, flakes), _timeline_build(record, build_index))
+    tests, new_changes = _observe_tests(timeline, record, table, build_index)
+    jobs, slower_job = _observe_job(timeline, record, build_index)
     changes = _add_changes(timeline.changes, (*slower_job, *new_changes), (*timeline.builds, builds[-1]))
     return Timeline(
         seen=timeline.seen | {record.name},
-        count=number + 1,
+        count=build_index + 1,
         builds=builds[-MOST_BUILDS:],
         tests=tests,
         jobs=jobs,
@@ -87,12 +87,12 @@ def apply_to_timeline(
     )
 
 
-def _timeline_build(record: BuildRecord, number: int) -> TimelineBuild:
+def _timeline_build(record: BuildRecord, build_index: int) -> TimelineBuild:
     forecast = record.forecast if isinstance(record.forecast, Forecast) else Forecast()
     failed = [run for run in record.tests if run.outcome in "fck"]
     chance = forecast.flaky.get
     return TimelineBuild(
-        number=number,
+        number=build_index,
         name=record.name,
         stream=record.stream,
         started_at=record.started_at,
@@ -116,7 +116,7 @@ def _timeline_build(record: BuildRecord, number: int) -> TimelineBuild:
     )
 
 
-def _judged(builds: tuple[TimelineBuild, ...], flakes: Mapping[str, bool]) -> tuple[TimelineBuild, ...]:
+def _mark_judged(builds: tuple[TimelineBuild, ...], flakes: Mapping[str, bool]) -> tuple[TimelineBuild, ...]:
     """Return the builds with all failures of the judged tests marked that were not: those of the spell that ended."""
     if not flakes:
         return builds
@@ -143,7 +143,7 @@ class _Found(NamedTuple):
 
 
 def _observe_tests(
-    timeline: Timeline, record: BuildRecord, table: TestTable, number: int
+    timeline: Timeline, record: BuildRecord, table: TestTable, build_index: int
 ) -> tuple[Mapping[str, TimeLevel], tuple[_Found, ...]]:
     """Return the usual times after the passed tests of a build, each divided by the build's common factor."""
     levels = {test: level for test, level in timeline.tests.items() if test in table}
@@ -161,7 +161,7 @@ def _observe_tests(
     for test, seconds in times.items():
         level = levels[test].copy() if test in levels else TimeLevel()
         levels[test] = level
-        if shift := level.observe(max(seconds / factor, SHORTEST_TIME), number, TEST_STEP):
+        if shift := level.observe(max(seconds / factor, SHORTEST_TIME), build_index, TEST_STEP):
             shift = shift._replace(before=shift.before * factor, after=shift.after * factor)
             if abs(shift.after - shift.before) >= LEAST_DIFFERENCE:
                 shifts.append((test, shift))
@@ -193,13 +193,13 @@ def _common_factor(levels: Mapping[str, TimeLevel], times: Mapping[str, float]) 
 
 
 def _observe_job(
-    timeline: Timeline, record: BuildRecord, number: int
+    timeline: Timeline, record: BuildRecord, build_index: int
 ) -> tuple[Mapping[str, TimeLevel], tuple[_Found, ...]]:
     """Return the usual times of the jobs after a build; one that did not pass is not comparable."""
     if record.outcome != BuildOutcome.PASSED or not record.seconds > 0:
         return timeline.jobs, ()
     level = timeline.jobs[record.stream].copy() if record.stream in timeline.jobs else TimeLevel()
-    shift = level.observe(record.seconds, number, JOB_STEP)
+    shift = level.observe(record.seconds, build_index, JOB_STEP)
     jobs = {**timeline.jobs, record.stream: level}
     return jobs, (_Found("job", record.stream, shift),) if shift else ()
 
@@ -208,19 +208,19 @@ def _add_changes(
     changes: tuple[TimeChange, ...], new_changes: Iterable[_Found], builds: Sequence[TimelineBuild]
 ) -> tuple[TimeChange, ...]:
     """Return the changes with new ones added; those that an opposite change takes back are resolved."""
-    by_number = {build.number: build for build in builds}
+    by_index = {build.number: build for build in builds}
     newest = builds[-1]
-    for one in new_changes:
-        shift, is_slower = one.shift, one.shift.direction is Direction.SLOWER
-        first, before = by_number.get(shift.first, newest), by_number.get(shift.last_before, newest)
-        shifted = one.members or (ChangedTest(one.subject, shift.before, shift.after),)
+    for detected in new_changes:
+        shift, is_slower = detected.shift, detected.shift.direction is Direction.SLOWER
+        first, before = by_index.get(shift.first, newest), by_index.get(shift.last_before, newest)
+        shifted = detected.members or (ChangedTest(detected.subject, shift.before, shift.after),)
         for each in shifted:
-            changes = tuple(_take_back(change, one.kind, each, shift, newest.finished_at) for change in changes)
+            changes = tuple(_take_back(change, detected.kind, each, shift, newest.finished_at) for change in changes)
         if shift.is_return and is_slower:
             continue  # it was faster for a few runs: that is no news of a slow test
         new = TimeChange(
-            kind=one.kind,
-            subject=one.subject,
+            kind=detected.kind,
+            subject=detected.subject,
             before=shift.before,
             after=shift.after,
             commit_before=before.commit,
@@ -231,7 +231,7 @@ def _add_changes(
         )
         index = next((n for n, change in enumerate(changes) if _is_together(change, new)), None)
         if index is None:
-            changes = (*changes, _with_members(new, one.members) if one.members else new)
+            changes = (*changes, _with_members(new, detected.members) if detected.members else new)
         else:  # it was named when the first of them were found
             changes = (
                 *changes[:index],
@@ -254,25 +254,25 @@ def _with_members(change: TimeChange, members: Sequence[ChangedTest]) -> TimeCha
     """Return the change of these tests together, named by the one that changed most."""
     return change._replace(
         together=max(change.together, len(members)),
-        subject=max(members, key=lambda one: abs(one.after - one.before)).test,
-        before=sum(one.before for one in members),
-        after=sum(one.after for one in members),
+        subject=max(members, key=lambda member: abs(member.after - member.before)).test,
+        before=sum(member.before for member in members),
+        after=sum(member.after for member in members),
         members=tuple(members),
     )
 
 
-def _take_back(change: TimeChange, kind: str, one: ChangedTest, shift: LevelShift, now: float) -> TimeChange:
+def _take_back(change: TimeChange, kind: str, changed: ChangedTest, shift: LevelShift, now: float) -> TimeChange:
     """Return the change, resolved if this shift of its subject takes it back; of many tests when the last one does."""
     if change.resolved_at or change.kind != kind or change.is_slower == (shift.direction is Direction.SLOWER):
         return change
-    known = next((each for each in change.members if each.test == one.test), None)
-    if known is None and (change.members or change.subject != one.test):
+    known = next((each for each in change.members if each.test == changed.test), None)
+    if known is None and (change.members or change.subject != changed.test):
         return change
     before = known.before if known else change.before
     step = TEST_STEP if kind == "test" else JOB_STEP
-    if not (shift.is_return or (change.is_slower and one.after < before * step)):
+    if not (shift.is_return or (change.is_slower and changed.after < before * step)):
         return change
-    rest = tuple(each for each in change.members if each.test != one.test)
+    rest = tuple(each for each in change.members if each.test != changed.test)
     return _with_members(change, rest) if rest else change._replace(resolved_at=now, members=())
 
 
@@ -344,7 +344,7 @@ def _as_build(row: dict[str, Any]) -> TimelineBuild:
 
 
 def _as_change(row: dict[str, Any]) -> TimeChange:
-    members = tuple(with_types(ChangedTest(*one)) for one in row.get("members", ()))
+    members = tuple(with_types(ChangedTest(*member)) for member in row.get("members", ()))
     return with_types(TimeChange(**{**row, "members": members}))
 
 

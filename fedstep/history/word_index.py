@@ -47,9 +47,9 @@ class WordIndex(NamedTuple):
 
     def find(self, word: str) -> list[str]:
         """Return the tests that have the word. Raise HistoryError if they are damaged."""
-        return [self.tests[number] for number in self.numbers(word)]
+        return [self.tests[index] for index in self.numbers(word)]
 
-    def unchanged(self, files: Sequence[FileChange]) -> frozenset[str]:
+    def unchanged_tests(self, files: Sequence[FileChange]) -> frozenset[str]:
         """Return the tests whose own file is none of these."""
         changed = own_files(files)
         return frozenset(test for test in self.tests if file_of(test) not in changed)
@@ -74,9 +74,9 @@ def index_words(words: Mapping[str, Sequence[str]]) -> WordIndex:
     """
     tests = tuple(words)[:MOST_TESTS]
     numbers: dict[str, list[int]] = {}
-    for number, test in enumerate(tests):
+    for index, test in enumerate(tests):
         for word in words[test]:
-            numbers.setdefault(word, []).append(number)
+            numbers.setdefault(word, []).append(index)
     steps = {word: chain(at[:1], (after - before for before, after in pairwise(at))) for word, at in numbers.items()}
     return WordIndex(tests, {word: " ".join(map(str, step)) for word, step in steps.items()})
 

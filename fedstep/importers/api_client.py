@@ -62,7 +62,7 @@ class ResponseCache:
             self._remove_oldest()
 
     def _name(self, url: str) -> str:
-        return os.path.join(CACHE_FOLDER, self.store.keyed("answer", url))
+        return os.path.join(CACHE_FOLDER, self.store.keyed_hash("answer", url))
 
     def _remove_oldest(self) -> None:
         paths = [os.path.join(self.folder, name) for name in list_folder(self.folder)]

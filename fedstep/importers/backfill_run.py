@@ -120,10 +120,10 @@ class _BackfillRun:
 
     def learn(self, imported: ImportedBuild) -> None:
         """Record and learn a build that was read, and save everything every STORE_EVERY seconds."""
-        if isinstance(imported.found, Dropped):
-            self.count_dropped(imported.found)
-        elif self.build_filter.has(imported.found):
-            self._learn_build(imported.found)
+        if isinstance(imported.result, Dropped):
+            self.count_dropped(imported.result)
+        elif self.build_filter.has(imported.result):
+            self._learn_build(imported.result)
         self.trainer.mark_known(imported.key, imported.builds)
         self.progress(self.done, self.total.tests)
         if self.total.tests - self.collected_at >= COLLECT_EVERY:
@@ -258,13 +258,13 @@ class BackfillTrainer:
         """Return how many builds were imported from the item with this key; 0 where it has to be read."""
         if not key:
             return 0
-        names = (self.store.keyed("import", *key, str(number)) for number in count())
+        names = (self.store.keyed_hash("import", *key, str(index)) for index in count())
         return sum(1 for _ in takewhile(self.imported.__contains__, names))
 
     def mark_known(self, key: tuple[str, ...], builds: int) -> None:
         """Record that all builds of the item with this key are in the history."""
         if key:
-            self.imported.add([self.store.keyed("import", *key, str(number)) for number in range(builds)])
+            self.imported.add([self.store.keyed_hash("import", *key, str(index)) for index in range(builds)])
 
     def learn(self, finished: FinishedBuild) -> bool:
         """Record and learn a build; return False for one that the history has, or had before it was pruned."""
@@ -354,7 +354,7 @@ class BackfillTrainer:
         """Add an update of the full batches to the outbox, if one may be made, and return the rest of the queue."""
         if not may_contribute(self.store, self.cached):
             return backlog
-        update, backlog = make_update(backlog, self.cached.model, self.store.keyed)
+        update, backlog = make_update(backlog, self.cached.model, self.store.keyed_hash)
         if not isinstance(update, Unavailable):
             Outbox(Path(self.store.outbox)).add(pack_update(update))
             record_contribution(self.store, self.cached)

@@ -77,7 +77,7 @@ class BuildFilter(NamedTuple):
 class ImportedBuild(NamedTuple):
     """A build, or why there is none."""
 
-    found: ReadResult
+    result: ReadResult
     key: tuple[str, ...] = ()  # of its item, where this is the item's last build and all were readable
     builds: int = 0  # of that item
 

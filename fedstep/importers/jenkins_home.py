@@ -342,17 +342,17 @@ def _read_build(job: JenkinsJob, folder: str) -> tuple[ReadResult, ...]:
         reports = _read_reports(folder)
     except _UNREADABLE_FILES as error:
         return (Dropped(os.path.join(folder, "build.xml"), f"cannot be read ({type(error).__name__}: {error})"),)
-    number = os.path.basename(folder)
+    build_number = os.path.basename(folder)
     ci = CiRun(
         vendor="jenkins",
-        run=f"{job.name}/{number}",
+        run=f"{job.name}/{build_number}",
         job=job.job,
         branch=job.branch,
         base_branch=job.base_branch,
         event="pull_request" if job.is_pr else find_event(elements.names),
     )
     texts = elements.texts
-    commit = texts.get("pullHash") or texts.get("hash") or elements.commits.get(number, "")
+    commit = texts.get("pullHash") or texts.get("hash") or elements.commits.get(build_number, "")
     change = Change(commit, "", "") if commit else Unavailable("build.xml does not tell the commit")
     duration = Duration(seconds, "jenkins") if seconds > 0 else Unavailable("build.xml has no duration")
     return (FinishedBuild(BuildContext(ci, change, started), started + seconds, duration, outcome, reports),)

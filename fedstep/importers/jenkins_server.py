@@ -71,7 +71,7 @@ def open_jenkins_server(client: ApiClient, build_filter: BuildFilter) -> ImportS
     """
     try:
         jobs = [job for job in _list_jobs(client, f"{client.base}/", None, DEEPEST) if build_filter.has_job(job.job)]
-        items = [one for job in jobs for one in _list_builds(client, job, build_filter)]
+        items = [build for job in jobs for build in _list_builds(client, job, build_filter)]
     except _UNREADABLE_ANSWER as error:
         raise InputError(f"{client.base} does not answer as Jenkins does ({error!r})", client.remedy) from error
     chosen = select_newest(items, build_filter)

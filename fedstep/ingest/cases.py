@@ -304,12 +304,12 @@ def _parse_localized(text: str) -> float:
     time = TIME.fullmatch(compact)
     if not time or time[2] not in UNITS:
         return NO_SECONDS
-    number = time[1]
-    decimal_mark = max(".,", key=number.rfind)
-    number = number.replace("," if decimal_mark == "." else ".", "")
-    if number.count(decimal_mark) > 1:  # it separates thousands
-        return float(number.replace(decimal_mark, "")) if THOUSANDS.fullmatch(time[1]) else NO_SECONDS
-    return float(number.replace(decimal_mark, ".")) * UNITS[time[2]]
+    digits = time[1]
+    decimal_mark = max(".,", key=digits.rfind)
+    digits = digits.replace("," if decimal_mark == "." else ".", "")
+    if digits.count(decimal_mark) > 1:  # it separates thousands
+        return float(digits.replace(decimal_mark, "")) if THOUSANDS.fullmatch(time[1]) else NO_SECONDS
+    return float(digits.replace(decimal_mark, ".")) * UNITS[time[2]]
 
 
 def failure_word(message: str) -> str:
@@ -331,7 +331,7 @@ def name_of_hook(name: str) -> str:
     >>> name_of_hook('cart "before each" hook for "adds"'), name_of_hook("cart adds")
     ('cart "before each" hook', 'cart adds')
     """
-    ends = [found.end() for found in HOOK.finditer(name)]
+    ends = [match.end() for match in HOOK.finditer(name)]
     return name[: ends[-1]] if ends and (name.startswith(":", ends[-1]) or name.endswith('"')) else name
 
 

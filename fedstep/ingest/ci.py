@@ -57,7 +57,7 @@ def read_ci(env: Mapping[str, str], event_payload: str = "", platform: str = "")
         event=event,
         commit=commit,
         commit_before=commit_before if commit_before != commit else "",  # the same commit again changes nothing
-        started_at=_started_at(env, vendor),
+        started_at=_read_start(env, vendor),
         outcome=_outcome(env, vendor),
         outcome_so_far=vendor.outcome_so_far and not _first(env, FEDSTEP_VARIABLES.outcome),
         untrusted=_is_untrusted(env, vendor, event) or _is_untrusted_by_event(env, vendor, payload),
@@ -181,7 +181,7 @@ def _hex(text: str) -> str:
     return known if len(known) >= 7 and known.strip("0") and not known.strip("0123456789abcdef") else ""
 
 
-def _started_at(env: Mapping[str, str], vendor: CiVendor) -> float | Unavailable:
+def _read_start(env: Mapping[str, str], vendor: CiVendor) -> float | Unavailable:
     text = _first(env, FEDSTEP_VARIABLES.started_at + vendor.started_at)
     return parse_time(text) if text else CiRun().started_at
 

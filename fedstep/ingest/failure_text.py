@@ -88,7 +88,7 @@ def read_failure(test: str, failure_type: str, message: str, text: str) -> Failu
     elif plain == COLLECTION:  # pytest has what failed in the text alone
         plain = ": ".join(filter(None, (COLLECTION, *_message_in(text).strip().splitlines()[:1])))
     plain = "\n".join(line.strip() for line in plain.splitlines() if line.strip() and not _is_title(line, test))
-    return FailureText(_shown(plain), _signature(test, failure_type, plain, text))
+    return FailureText(_choose_lines(plain), _signature(test, failure_type, plain, text))
 
 
 def _is_title(line: str, test: str) -> bool:
@@ -97,10 +97,10 @@ def _is_title(line: str, test: str) -> bool:
     return bool(name) and name in line and set(_WORD.findall(line)) <= set(_WORD.findall(test))
 
 
-def _shown(message: str) -> str:
+def _choose_lines(message: str) -> str:
     r"""Return the lines to show: not a place alone, and what stands below a line that ends with a colon behind it.
 
-    >>> _shown("cart.cpp:3\nExpected equality of these values:\n3\n1 + 1\nWhich is: 2")
+    >>> _choose_lines("cart.cpp:3\nExpected equality of these values:\n3\n1 + 1\nWhich is: 2")
     'Expected equality of these values: 3, 1 + 1, Which is: 2'
     """
     lines = message.splitlines()
@@ -147,7 +147,7 @@ def _is_without_end(text: str) -> bool:
 
 def _signature(test: str, failure_type: str, message: str, text: str) -> str:
     frame = _shared_frame(test, text)
-    normalized = _normalized(message)
+    normalized = _normalize(message)
     if frame:
         normalized = (
             _NUMBER.sub("<n>", normalized) if "assert" not in f"{failure_type}{message}".lower() else normalized
@@ -158,10 +158,10 @@ def _signature(test: str, failure_type: str, message: str, text: str) -> str:
     return blake2b(parts.encode(errors="backslashreplace"), digest_size=8).hexdigest()
 
 
-def _normalized(message: str) -> str:
+def _normalize(message: str) -> str:
     """Return the first lines of the message without what differs from run to run.
 
-    >>> _normalized("timeout after 1203 ms at 0x7f3c, port localhost:45231")
+    >>> _normalize("timeout after 1203 ms at 0x7f3c, port localhost:45231")
     'timeout after <span> at <id>, port localhost:<port>'
     """
     line = " ".join(" ".join(message.splitlines()[:MAX_LINES]).split())[: 4 * MAX_LINE]
@@ -188,18 +188,18 @@ def _shared_frame(test: str, text: str) -> str:
 
 def _frames(text: str) -> Iterator[tuple[str, str, bool]]:
     """Yield file, function and whether the innermost frame is the last."""
-    for found in _FRAMES.finditer(text):
-        java, net, python, plain, script = (found[kind] for kind in ("java", "net", "python", "plain", "script"))
+    for match in _FRAMES.finditer(text):
+        java, net, python, plain, script = (match[kind] for kind in ("java", "net", "python", "plain", "script"))
         if java:
             yield "", java, False
         elif net:
             yield "", net, False
-        elif found["python_file"]:
-            yield found["python_file"], python, True
-        elif found["plain_file"]:
-            yield found["plain_file"], plain or "", True
+        elif match["python_file"]:
+            yield match["python_file"], python, True
+        elif match["plain_file"]:
+            yield match["plain_file"], plain or "", True
         else:
-            yield found["script_file"], script or "", False
+            yield match["script_file"], script or "", False
 
 
 def _is_of(file: str, function: str, own: Collection[str], group: str) -> bool:

@@ -126,7 +126,7 @@ def git_command(root: str, arguments: tuple[str, ...]) -> tuple[str, ...]:
 
 def safe_environment(root: str, variables: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a git that asks nothing, fetches nothing, and runs no program of the repository."""
-    return _confined(root, _without(variables, _SECRETS) | _SAFE_VARIABLES)
+    return _confine(root, _without(variables, _SECRETS) | _SAFE_VARIABLES)
 
 
 def _without(variables: Mapping[str, str], secrets: re.Pattern[str]) -> dict[str, str]:
@@ -138,7 +138,7 @@ def _without(variables: Mapping[str, str], secrets: re.Pattern[str]) -> dict[str
     }
 
 
-def _confined(root: str, variables: dict[str, str]) -> dict[str, str]:
+def _confine(root: str, variables: dict[str, str]) -> dict[str, str]:
     """Return the variables, and those with which git uses the repository at `root` without programs that it names."""
     variables = {
         **variables,
@@ -149,8 +149,8 @@ def _confined(root: str, variables: dict[str, str]) -> dict[str, str]:
     count, pairs = variables.get("GIT_CONFIG_COUNT", "0"), _replacements(root)
     if not pairs or not count.isdigit():
         return variables
-    for number, (key, value) in enumerate(pairs, int(count)):
-        variables |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    for index, (key, value) in enumerate(pairs, int(count)):
+        variables |= {f"GIT_CONFIG_KEY_{index}": key, f"GIT_CONFIG_VALUE_{index}": value}
     return variables | {"GIT_CONFIG_COUNT": str(int(count) + len(pairs))}
 
 
@@ -392,7 +392,7 @@ def summarize_error(ran: GitResult) -> str:
 
 def _environment(root: str, variables: Mapping[str, str], secrets: re.Pattern[str]) -> dict[str, str]:
     # Git's own helpers may need the CI's other tokens.
-    safe = _confined(root, _without(variables, secrets) | _SAFE_VARIABLES)
+    safe = _confine(root, _without(variables, secrets) | _SAFE_VARIABLES)
     safe = {name: value for name, value in safe.items() if name not in _NETWORK_VARIABLES}
     given = {name: variables[name] for name in _NETWORK_VARIABLES if name in variables}
     return safe | {"GIT_ALLOW_PROTOCOL": _PROTOCOLS} | given | _NO_QUESTIONS

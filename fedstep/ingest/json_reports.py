@@ -106,8 +106,8 @@ def number_of(node: Node, key: str) -> float:
 
 def count_of(node: Node, key: str) -> int:
     """Return a whole number that is not negative; 0 for anything else."""
-    number = number_of(node, key)
-    return int(number) if number == number else 0
+    value = number_of(node, key)
+    return int(value) if value == value else 0
 
 
 def milliseconds_of(node: Node) -> float:
@@ -154,7 +154,7 @@ def _read_xcresult(tree: Any, collector: CaseCollector) -> None:
         for argument in _children_of_kind(case, "Arguments") or [case]:
             suffix = "" if argument is case else f"({text_of(argument, 'name')})"
             attempts = _xcresult_attempts(argument)
-            for number, attempt in enumerate(attempts, 1):
+            for ordinal, attempt in enumerate(attempts, 1):
                 word = text_of(attempt, "result")
                 if outcome := collector.outcome_of(word, XCRESULT_OUTCOMES, "a test with the result"):
                     collector.add(
@@ -162,7 +162,7 @@ def _read_xcresult(tree: Any, collector: CaseCollector) -> None:
                         name.removesuffix("()") + suffix,
                         outcome,
                         _xcresult_seconds(attempt),
-                        attempt=number if len(attempts) > 1 else 0,
+                        attempt=ordinal if len(attempts) > 1 else 0,
                         text=_xcresult_failure(attempt),
                     )
 
@@ -344,7 +344,7 @@ def _add_playwright_test(spec: Node, test: Node, titles: tuple[str, ...], root: 
     attempts = as_nodes(test.get("results"))
     if not attempts:
         attempts, expected = [{"status": "skipped"}], "skipped"
-    for number, attempt in enumerate(attempts, 1):
+    for ordinal, attempt in enumerate(attempts, 1):
         outcome = collector.outcome_of(text_of(attempt, "status"), PLAYWRIGHT_OUTCOMES, "a test with the status")
         if outcome is None:  # interrupted
             continue
@@ -360,7 +360,7 @@ def _add_playwright_test(spec: Node, test: Node, titles: tuple[str, ...], root: 
             file=f"{root}/{file}" if root else file,
             line=line_of(spec),
             variant=text_of(test, "projectName")[:MAX_TEXT],
-            attempt=number if len(attempts) > 1 else 0,
+            attempt=ordinal if len(attempts) > 1 else 0,
             text=message,
         )
 

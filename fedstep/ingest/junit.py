@@ -559,7 +559,7 @@ def _rule_of(document: Document, cases: Sequence[TestRun], counts: Mapping[str, 
     # Reruns are not in the suite's `tests`. Subtests are, also those without a case, and all of xdist's `--dist each`;
     # where subtests and reruns are mixed, a repeated case is no evidence.
     surplus = document.count - handler.declared
-    twice = sum(one.test == other.test and one.outcome == other.outcome == "f" for one, other in pairwise(cases))
+    twice = sum(case.test == after.test and case.outcome == after.outcome == "f" for case, after in pairwise(cases))
     repeats = len(cases) - len(counts) - twice  # a test that fails in its call and its teardown has two cases
     is_rerun = document.damage or 0 < repeats <= surplus or (surplus < 0 and 1 in counts.values())
     if is_rerun:

@@ -132,13 +132,13 @@ class Totals:
         self.suite_errors = 0  # of those, the ones that are no test of their suite
         self.outside = 0  # of those, the ones in no suite, as the tests of Node that no `describe` is around
         self.top_errors = parse_integer(signature.top.get("errors", "")) if signature.root == "testsuites" else 0
-        self._top = _announced(signature.top) if signature.root == "testsuites" else None
+        self._top = _read_announced(signature.top) if signature.root == "testsuites" else None
         self._suites: list[Announced] = []
         self._depth = 0  # of the outermost suites that announce something
 
     def add_suite(self, attributes: Mapping[str, str], depth: int) -> None:
         """Take what a suite announces, unless one around it did."""
-        announced = _announced(attributes)
+        announced = _read_announced(attributes)
         if announced and (not self._suites or depth <= self._depth):
             self._suites.append(announced)
             self._depth = depth
@@ -186,7 +186,7 @@ def _sum(suites: Sequence[Announced], outside: int) -> Announced:
     return Announced(tests + outside, sum(failed) + outside if len(failed) == len(suites) else None, skipped)
 
 
-def _announced(attributes: Mapping[str, str]) -> Announced | None:
+def _read_announced(attributes: Mapping[str, str]) -> Announced | None:
     """Return what these attributes announce, None for nothing."""
     if "tests" not in attributes:
         return None
@@ -527,7 +527,7 @@ class JUnitHandler:
         if self._tool == "Vitest":
             self._note_describes(name)
         if moving := MOVING.get(self._tool) or (MOVING[".bats"] if self._class.endswith(".bats") else None):
-            return found[1] if (found := moving.fullmatch(name)) else name
+            return match[1] if (match := moving.fullmatch(name)) else name
         numbered = NUMBERED.fullmatch(name)
         position = self.case_count - (self.suite_starts[-1] if self.suite_starts else 0)
         if numbered and int(numbered[1] or numbered[2]) in (position, position - 1, self.case_count):

@@ -215,7 +215,7 @@ def read_acknowledgements(root: str) -> tuple[Acknowledgement, ...]:
 
     try:
         entries = tomllib.loads(read_bounded(os.path.join(root, ACKS_FILE), LARGEST_FILE).decode()).get("ack", [])
-        return tuple(Acknowledgement(str(one["subject"]), str(one["on"]), str(one.get("note", ""))) for one in entries)
+        return tuple(Acknowledgement(str(ack["subject"]), str(ack["on"]), str(ack.get("note", ""))) for ack in entries)
     except FileNotFoundError:
         return ()
     except OSError as error:

@@ -221,7 +221,7 @@ def _settle(runs: Sequence[TestRun], rule: Rule) -> TestRun:
     for run in runs:
         attempts[run.attempt].append(run)
     if len(attempts) > 1:  # the report numbers them
-        ordered = [unite_runs(attempts[number]) for number in sorted(attempts)]
+        ordered = [unite_runs(attempts[attempt]) for attempt in sorted(attempts)]
         return merge_attempts(ordered, combine_outcomes("".join(run.outcome for run in ordered)))
     outcome = rule("".join(run.outcome for run in runs))
     is_attempt = outcome in "kc" and rule is not unite
@@ -265,7 +265,7 @@ class ReportTests(NamedTuple):
 
 
 MAX_COPIES = 20  # reports with one test that are compared; more are no copies
-_Place = tuple[int, TestRun]  # the index of the report, and the run in it
+_Occurrence = tuple[int, TestRun]  # the index of the report, and the run in it
 
 _RETRY = re.compile(r"(?:^|[-_.])(?:attempt|retry|retries|rerun|reruns)[-_]?(\d{0,4})(?=[-_.]|$)", re.I)
 _UNSTABLE = re.compile(  # VSTest's user_host_time, UUIDs, times, digests and numbers of runs
@@ -301,19 +301,19 @@ def combine_reports(reports: Sequence[ReportTests]) -> CombinedTests:
             (repeated if run.test in ids else ids).add(run.test)
     locators = [ReportLocator(report.source) for report in reports]
     if not repeated:
-        origins = tuple(chain.from_iterable(map(ReportLocator.locate, locators, (one.tests for one in reports))))
+        origins = tuple(chain.from_iterable(map(ReportLocator.locate, locators, (report.tests for report in reports))))
         return CombinedTests(tuple(chain.from_iterable(report.tests for report in reports)), origins)
-    places: dict[str, list[_Place]] = defaultdict(list)
+    occurrences: dict[str, list[_Occurrence]] = defaultdict(list)
     tests: dict[str, tuple[TestRun, Origin]] = {}
     for index, report in enumerate(reports):
         for run, origin in zip(report.tests, locators[index].locate(report.tests), strict=True):
             if run.test in repeated:
-                places[run.test].append((index, run))
+                occurrences[run.test].append((index, run))
             else:
                 tests[run.test] = run, origin
-    copies = _find_copies(reports, places.values())
-    for placed in places.values():
-        merged = _merge_places(reports, placed, copies)
+    copies = _find_copies(reports, occurrences.values())
+    for repetitions in occurrences.values():
+        merged = _merge_occurrences(reports, repetitions, copies)
         located = [(run, origin) for index, run in merged for origin in locators[index].locate((run,))]
         for run, origin in _name_apart(located):
             other = tests.get(run.test)
@@ -349,12 +349,12 @@ class ReportLocator:
         return self._origins[suite, file]
 
 
-def _find_copies(reports: Sequence[ReportTests], repeated: Iterable[Sequence[_Place]]) -> set[tuple[int, int]]:
+def _find_copies(reports: Sequence[ReportTests], repeated: Iterable[Sequence[_Occurrence]]) -> set[tuple[int, int]]:
     """Return the pairs of reports of which one is a copy of the other, or of a part of it."""
     alike: set[tuple[int, int]] = set()
     unlike: set[tuple[int, int]] = set()
-    for places in repeated:
-        measured = {index: (run.outcome, repr(run.seconds)) for index, run in places}
+    for occurrences in repeated:
+        measured = {index: (run.outcome, repr(run.seconds)) for index, run in occurrences}
         for pair in combinations(measured, 2) if len(measured) <= MAX_COPIES else ():
             (alike if measured[pair[0]] == measured[pair[1]] else unlike).add(pair)
     return {pair for pair in alike - unlike if _same_moment(reports[pair[0]], reports[pair[1]])}
@@ -365,12 +365,12 @@ def _same_moment(report: ReportTests, other: ReportTests) -> bool:
     return not report.timestamps or not other.timestamps or bool(report.timestamps & other.timestamps)
 
 
-def _merge_places(
-    reports: Sequence[ReportTests], places: Sequence[_Place], copies: set[tuple[int, int]]
-) -> list[_Place]:
-    """Return the places of one id without copies, and with the attempts in several reports as one run."""
-    kept: list[_Place] = []
-    for index, run in places:
+def _merge_occurrences(
+    reports: Sequence[ReportTests], occurrences: Sequence[_Occurrence], copies: set[tuple[int, int]]
+) -> list[_Occurrence]:
+    """Return the occurrences of one id without copies, and with the attempts in several reports as one run."""
+    kept: list[_Occurrence] = []
+    for index, run in occurrences:
         original = next(
             (n for n, (other, same) in enumerate(kept) if (other, index) in copies and same.outcome == run.outcome),
             None,
@@ -380,35 +380,35 @@ def _merge_places(
         else:
             first, merged = kept[original]
             kept[original] = (first, _merge((merged, run), merged.outcome, merged.seconds))
-    suites: dict[tuple[str, str], list[_Place]] = defaultdict(list)
+    suites: dict[tuple[str, str], list[_Occurrence]] = defaultdict(list)
     for index, run in kept:
         suites[run.suite, file_of(run)].append((index, run))
-    return [place for group in suites.values() for place in _merge_retries(reports, group)]
+    return [occurrence for group in suites.values() for occurrence in _merge_retries(reports, group)]
 
 
-def _merge_retries(reports: Sequence[ReportTests], places: Sequence[_Place]) -> Iterator[_Place]:
-    """Yield the places of one suite, of attempts only one: those that are numbered, or whose report's name tells it."""
-    numbers = {run.attempt for _, run in places}
-    if len(numbers) == len(places) > 1 and 0 not in numbers:  # Allure writes a file for each attempt
-        yield _as_attempts(sorted(places, key=lambda place: place[1].attempt))
+def _merge_retries(reports: Sequence[ReportTests], occurrences: Sequence[_Occurrence]) -> Iterator[_Occurrence]:
+    """Yield the occurrences of one suite, of attempts only one: of those with a number or a report's name for it."""
+    numbers = {run.attempt for _, run in occurrences}
+    if len(numbers) == len(occurrences) > 1 and 0 not in numbers:  # Allure writes a file for each attempt
+        yield _as_attempts(sorted(occurrences, key=lambda occurrence: occurrence[1].attempt))
         return
-    paths: dict[str, list[tuple[int, _Place]]] = defaultdict(list)
-    for place in places:
-        path, number = retry_of(reports[place[0]].source)
-        paths[path].append((number, place))
-    for folder in [path for path, group in paths.items() if all(number for number, _ in group)]:
+    paths: dict[str, list[tuple[int, _Occurrence]]] = defaultdict(list)
+    for occurrence in occurrences:
+        path, attempt = retry_of(reports[occurrence[0]].source)
+        paths[path].append((attempt, occurrence))
+    for folder in [path for path, group in paths.items() if all(attempt for attempt, _ in group)]:
         beside = [path for path in paths if path != folder and path.rpartition("/")[0] == folder]
         if len(beside) == 1:  # rerun.xml beside report.xml: its name is nothing but the word
             paths[beside[0]] += paths.pop(folder)
     for group in paths.values():
-        yield _as_attempts([place for _, place in sorted(group, key=lambda numbered: numbered[0])])
+        yield _as_attempts([occurrence for _, occurrence in sorted(group, key=lambda numbered: numbered[0])])
 
 
-def _as_attempts(places: Sequence[_Place]) -> _Place:
-    if len(places) == 1:
-        return places[0]
-    runs = [run for _, run in places]
-    return places[0][0], merge_attempts(runs, combine_outcomes("".join(run.outcome for run in runs)))
+def _as_attempts(occurrences: Sequence[_Occurrence]) -> _Occurrence:
+    if len(occurrences) == 1:
+        return occurrences[0]
+    runs = [run for _, run in occurrences]
+    return occurrences[0][0], merge_attempts(runs, combine_outcomes("".join(run.outcome for run in runs)))
 
 
 def retry_of(source: str) -> tuple[str, int]:
@@ -418,25 +418,25 @@ def retry_of(source: str) -> tuple[str, int]:
     (('out/report', 2), ('cart_test/test', 1))
     """
     path = re.sub(r"\.\w{1,5}(?:\.gz)?$", "", source).replace("test_attempts/attempt_", "test.attempt_")
-    number = 0
+    attempt = 0
     folders = []
     for folder in path.split("/"):
         for match in _RETRY.finditer(folder):
-            number = max(number, int(match[1] or 1))
+            attempt = max(attempt, int(match[1] or 1))
         folders.append(_RETRY.sub("", folder))
-    return "/".join(filter(None, folders)), number
+    return "/".join(filter(None, folders)), attempt
 
 
-def _name_apart(places: Sequence[tuple[TestRun, Origin]]) -> Iterator[tuple[TestRun, Origin]]:
+def _name_apart(located: Sequence[tuple[TestRun, Origin]]) -> Iterator[tuple[TestRun, Origin]]:
     """Yield the runs of one id under ids of their own; those that no label tells apart are one test."""
-    if len(places) == 1:
-        yield places[0]
+    if len(located) == 1:
+        yield located[0]
         return
-    by_labelling = zip(*(labellings(origin) for _, origin in places), strict=True)
+    by_labelling = zip(*(labellings(origin) for _, origin in located), strict=True)
     labels = max(by_labelling, key=lambda labels: len(set(labels)))
     tests: dict[tuple[str, str], list[tuple[TestRun, Origin]]] = defaultdict(list)
-    for label, place in zip(labels, places, strict=True):
-        tests[label].append(place)
+    for label, run_and_origin in zip(labels, located, strict=True):
+        tests[label].append(run_and_origin)
     for (suite, variant), group in tests.items():
         run = group[0][0] if len(group) == 1 else unite_runs([run for run, _ in group])
         origin = group[0][1]

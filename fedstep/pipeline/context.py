@@ -77,7 +77,7 @@ def find_context(
 
         history_folder = f"{history_folder}/parts/{folder_name(part)}"
     ci = read_ci(with_tekton(environment), read_event(environment), sys.platform)
-    store = ProjectStore(_confined(root, os.path.join(root, os.path.expanduser(history_folder))))
+    store = ProjectStore(_confine(root, os.path.join(root, os.path.expanduser(history_folder))))
     store.check_links()
     now = time.time() if now is None else now
     begun = _step_start(environment.get("FEDSTEP_STEP_STARTED_AT", ""), now)
@@ -90,7 +90,7 @@ def _step_start(text: str, now: float) -> float:
     return begun if isinstance(begun, float) and 0 <= now - begun <= LONGEST_STEP else now
 
 
-def _confined(root: str, folder: str) -> str:
+def _confine(root: str, folder: str) -> str:
     """Return the folder of a history. Raise HistoryError where its path is in the repository, and a link leads it out.
 
     A change of the repository could make such a link, and `forget` would delete what it leads to.
@@ -189,13 +189,13 @@ def mark_start(context: RunContext, now: float) -> Problems:
 def marked_start(context: RunContext) -> StartMark | None:
     """Return what `mark_start` recorded in this job run; None if it was not, or the CI does not name the run."""
     try:
-        return context.store.started(_run_name(context)) if context.ci.run else None
+        return context.store.read_mark(_run_name(context)) if context.ci.run else None
     except HistoryError:  # no key yet, or a damaged one: then there is no mark of this run either
         return None
 
 
 def note_left_out(context: RunContext, tests: tuple[str, ...], shadow: bool) -> Problems:
-    """Write down which tests this job run leaves out, for `left_out_here`; return the error survived."""
+    """Write down which tests this job run leaves out, for `read_left_out_here`; return the error survived."""
     if context.ci.untrusted:
         return ()
     try:
@@ -205,11 +205,11 @@ def note_left_out(context: RunContext, tests: tuple[str, ...], shadow: bool) -> 
     return ()
 
 
-def left_out_here(context: RunContext) -> LeftOut | None:
+def read_left_out_here(context: RunContext) -> LeftOut | None:
     """Return what `note_left_out` wrote in this job run; on a developer's machine, since the last call."""
     try:
         name = _selection_name(context)
-        noted = context.store.left_out(name)
+        noted = context.store.read_left_out(name)
     except HistoryError:  # no key yet: then nothing was noted either
         return None
     if not context.ci.run:
@@ -351,7 +351,7 @@ def words_of_tests(root: str) -> Callable[[tuple[TestRun, ...]], Mapping[str, tu
 def _run_name(context: RunContext) -> str:
     """Return a keyed hash that names the job run."""
     ci = context.ci
-    return context.store.keyed("run", ci.vendor, ci.run, str(ci.attempt), ci.job, ci.cell)
+    return context.store.keyed_hash("run", ci.vendor, ci.run, str(ci.attempt), ci.job, ci.cell)
 
 
 def append(path: str, text: str) -> None:

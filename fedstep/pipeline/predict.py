@@ -64,7 +64,7 @@ def author_key(store: ProjectStore, context: BuildContext) -> str:
     if not isinstance(change, Change) or not change.author or not store.read("key"):
         return ""
     try:
-        return store.keyed("author", change.author)[:16]
+        return store.keyed_hash("author", change.author)[:16]
     except HistoryError:  # a damaged key stops `train`, which reports it; a prediction does without
         return ""
 

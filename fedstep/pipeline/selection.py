@@ -76,24 +76,24 @@ def rank_tests(
         index: The words of the tests' own source.
     """
     files = change.files if isinstance(change, Change) else None
-    unknown = [one.identity for one in named if not one.tests]
+    unknown = [named_test.identity for named_test in named if not named_test.tests]
     tests = with_tests(summary.tests, unknown) if unknown else summary.tests
     scores = failure_scores(summary.cofailures, tests, files, source_overlap(index, change))
-    times = [_seconds_of(one, summary.tests) for one in named]
+    times = [_seconds_of(named_test, summary.tests) for named_test in named]
     known_times = [time for time in times if isinstance(time, float)]
     usual = usual_seconds(known_times) if len(known_times) < len(times) else SHORTEST  # not needed
     reasons = always_run(tests.values(), files)
     ranked = []
-    for one, time in zip(named, times, strict=True):
-        if len(one.tests) == 1:  # nearly all
-            test = one.tests[0]
+    for named_test, time in zip(named, times, strict=True):
+        if len(named_test.tests) == 1:  # nearly all
+            test = named_test.tests[0]
             score, always = scores[test], reasons.get(test, "")
         else:
-            members = one.tests or (one.identity,)
+            members = named_test.tests or (named_test.identity,)
             score = log(sum(exp(scores.get(test, 0.0)) for test in members))
             always = next(filter(None, (reasons.get(test, "") if test in tests else NEW for test in members)), "")
-        ranked.append(RankedTest(one, score, time if isinstance(time, float) else usual, always))
-    ranked.sort(key=lambda one: priority(one.score, one.seconds), reverse=True)
+        ranked.append(RankedTest(named_test, score, time if isinstance(time, float) else usual, always))
+    ranked.sort(key=lambda ranked_test: priority(ranked_test.score, ranked_test.seconds), reverse=True)
     return tuple(ranked)
 
 
@@ -112,7 +112,7 @@ def select_tests(
         explore: Share of the other tests that run nevertheless, in [0, 1].
         draw: Draws them.
     """
-    seconds, runs = [one.seconds for one in ranked], [one.always != "" for one in ranked]
+    seconds, runs = [test.seconds for test in ranked], [test.always != "" for test in ranked]
     total = sum(seconds)
     if choice.confidence is not None:
         share = promised_share(first_failures, choice.confidence)
@@ -198,13 +198,13 @@ def active_tests(summary: Summary) -> list[str]:
 
 def predict_seconds(named: Sequence[NamedTest], tests: TestTable) -> Mapping[str, float | Unavailable]:
     """Return the predicted seconds of each named test by its identity: the sum over the tests that it stands for."""
-    return {one.identity: _seconds_of(one, tests) for one in named}
+    return {named_test.identity: _seconds_of(named_test, tests) for named_test in named}
 
 
-def _seconds_of(one: NamedTest, tests: TestTable) -> float | Unavailable:
-    if len(one.tests) == 1:  # nearly all
-        return usual_test_seconds(tests[one.tests[0]])
-    times = [usual_test_seconds(tests[test]) for test in one.tests]
+def _seconds_of(named_test: NamedTest, tests: TestTable) -> float | Unavailable:
+    if len(named_test.tests) == 1:  # nearly all
+        return usual_test_seconds(tests[named_test.tests[0]])
+    times = [usual_test_seconds(tests[test]) for test in named_test.tests]
     known = [time for time in times if isinstance(time, float)]
     return sum(known) if known else Unavailable("the history knows no time of it")
 

@@ -51,26 +51,26 @@ class ShardPlan(NamedTuple):
 
     def shard_of(self, test: str) -> int:
         """Return the shard of a test, from 1 to `total`."""
-        return self.place(unit_of(test, self.unit))
+        return self.shard_of_unit(unit_of(test, self.unit))
 
-    def place(self, unit: str) -> int:
+    def shard_of_unit(self, unit: str) -> int:
         """Return the shard of a unit, from 1 to `total`."""
         name = _hash(unit)
         return self.places.get(name) or int(name, 16) % self.total + 1
 
-    def choose(self, tests: Iterable[str], number: int) -> list[str]:
+    def choose(self, tests: Iterable[str], index: int) -> list[str]:
         """Return the tests that the shard with this number runs, in the given order."""
-        return [test for test in tests if self.shard_of(test) == number and not (self.skips(test) and not self.shadow)]
+        return [test for test in tests if self.shard_of(test) == index and not (self.skips(test) and not self.shadow)]
 
     def skips(self, test: str) -> bool:
         """Return whether the selection leaves out the test."""
         return bool(self.skipped) and _test_hash(test) in self.skipped
 
-    def left_out(self, tests: Iterable[str], number: int | None) -> LeftOut | None:
+    def find_left_out(self, tests: Iterable[str], index: int | None) -> LeftOut | None:
         """Return which of the tests the selection leaves out, on one machine or (None) on all; None without one."""
         if not self.skipped:
             return None
-        chosen = (test for test in tests if self.skips(test) and number in (None, self.shard_of(test)))
+        chosen = (test for test in tests if self.skips(test) and index in (None, self.shard_of(test)))
         return LeftOut(tuple(chosen), shadow=self.shadow)
 
     def encode(self) -> str:
@@ -93,7 +93,7 @@ def decode_plan(text: str) -> ShardPlan:
         plan = ShardPlan(int(fields["total"]), str(fields["unit"]), places, skipped, bool(fields.get("shadow", False)))
         if fields["format"] != _FORMAT or plan.unit not in UNITS or not 1 <= plan.total <= MOST_SHARDS:
             raise ValueError("unknown format")
-        if any(len(one) != _DIGITS for one in skipped):
+        if any(len(digest) != _DIGITS for digest in skipped):
             raise ValueError("a damaged list of tests")
         if any(not 1 <= shard <= plan.total for shard in places.values()):
             raise ValueError("a shard that the plan does not have")
@@ -136,18 +136,18 @@ def plan_shards(
     units, counts = _unit_times(tests, seconds, unit)
     ordered = sorted(units, key=lambda name: (-units[name], name))
     by_name = hash_plan(total, unit)
-    loads = [(0.0, number, 0) for number in range(1, total + 1)]  # seconds, shard, tests
+    loads = [(0.0, shard, 0) for shard in range(1, total + 1)]  # seconds, shard, tests
     for name in ordered[MOST_PLACED:]:
-        place = by_name.place(name) - 1
-        load, number, count = loads[place]
-        loads[place] = (load + units[name], number, count + counts[name])
+        position = by_name.shard_of_unit(name) - 1
+        load, shard, count = loads[position]
+        loads[position] = (load + units[name], shard, count + counts[name])
     heapify(loads)
     places = {}
     for name in ordered[:MOST_PLACED]:
-        least, number, count = loads[0]
-        places[_hash(name)] = number
-        heapreplace(loads, (least + units[name], number, count + counts[name]))
-    shards = (Shard(number, count, load) for load, number, count in loads)
+        least, shard, count = loads[0]
+        places[_hash(name)] = shard
+        heapreplace(loads, (least + units[name], shard, count + counts[name]))
+    shards = (Shard(shard, count, load) for load, shard, count in loads)
     return ShardPlan(total, unit, places), tuple(sorted(shards))
 
 

@@ -224,7 +224,7 @@ def find_slower(build: Build, tests: TestTable, expected: Interval | Unavailable
             usual = expected_test_seconds(stats) if stats else NO_TIME
             delay = run.seconds - (0.0 if isinstance(usual, Unavailable) else usual)
             slower += [(delay, SlowerTest(run.test, run.seconds, usual))] if delay >= least else []
-    return tuple(test for _, test in sorted(slower, key=lambda one: -one[0])[:MOST_SLOWER])
+    return tuple(test for _, test in sorted(slower, key=lambda pair: -pair[0])[:MOST_SLOWER])
 
 
 def _really_left_out(summary: Summary, build: Build, noted: LeftOut) -> LeftOut | None:
@@ -248,7 +248,7 @@ def record_build(store: ProjectStore, evaluation: BuildEvaluation, source_words:
     vocabulary, index = schema().words("source").index, read_word_index(store)
     known = {test for test, stats in summary.tests.items() if stats.source_words is not None}
     change = build.situation.change
-    indexed = index.unchanged(change.files if isinstance(change, Change) else ())
+    indexed = index.unchanged_tests(change.files if isinstance(change, Change) else ())
     wanted = tuple(run for run in build.reports.tests if not (run.test in known and run.test in indexed))
     words = source_words(wanted)
     record = make_record(build, evaluation.planned.stream, evaluation.author)._replace(
@@ -284,9 +284,9 @@ def learn(store: ProjectStore, cached: CachedModel, withheld: str = "") -> Learn
         state = progress.state
         update: Update | Unavailable = Unavailable(withheld)
         if cached.url and not withheld and may_contribute(store, cached):
-            update, backlog = make_update(state.backlog, cached.model, store.keyed)
+            update, backlog = make_update(state.backlog, cached.model, store.keyed_hash)
             state = replace(state, backlog=backlog)
-        with _committed_to_outbox(store, cached, update):
+        with _commit_to_outbox(store, cached, update):
             save_state(store, state)
     waiting = sum(len(examples) for examples in state.backlog.waiting.values())
     return LearnResult(ExampleCounts(progress.labels_known, waiting), progress.warnings, progress.changes)
@@ -302,7 +302,7 @@ def identify_build(store: ProjectStore, finished: FinishedBuild) -> Build:
     commit = change.commit if isinstance(change, Change) and ci.vendor != "local" else ""
     run = ci.run or commit
     content = finished.reports.digest or ("" if ci.run else f"ended {finished.finished_at:.3f}")
-    name = store.keyed("build", ci.vendor, run, str(ci.attempt), ci.job, ci.cell, content)
+    name = store.keyed_hash("build", ci.vendor, run, str(ci.attempt), ci.job, ci.cell, content)
     return Build(name, finished.situation, finished.finished_at, finished.duration, finished.outcome, finished.reports)
 
 
@@ -353,7 +353,7 @@ def build_outcome(ci: CiRun, reports: Reports) -> BuildOutcome:
 
 
 @contextmanager
-def _committed_to_outbox(store: ProjectStore, cached: CachedModel, update: Update | Unavailable) -> Iterator[None]:
+def _commit_to_outbox(store: ProjectStore, cached: CachedModel, update: Update | Unavailable) -> Iterator[None]:
     """Put the update into the outbox once the block has stored that its examples no longer wait."""
     if isinstance(update, Unavailable):
         yield

@@ -109,7 +109,7 @@ def record_of(
     skips itself is skipped, as in pytest's own report.
     """
     lines = "".join(_case(test, folder, prefix) for test in tests if test.attempts)
-    lines += "".join(_uncollected(node_id, message) for node_id, message in uncollected.items())
+    lines += "".join(_format_uncollected(node_id, message) for node_id, message in uncollected.items())
     return f"{_HEAD}{lines}</testsuite>\n</testsuites>\n"
 
 
@@ -132,17 +132,17 @@ def _case(test: TestAttempts, folder: str, prefix: str) -> str:
     location = {"file": os.path.normpath(os.path.join(folder, test.file)).replace(os.sep, "/"), "line": str(test.line)}
     case_attributes = {"classname": group, "name": name, "time": f"{test.attempts[-1].seconds:.3f}"}
     case_attributes |= location if test.line else {}
-    attributes = " ".join(f"{key}={_quoted(value)}" for key, value in case_attributes.items())
+    attributes = " ".join(f"{key}={_quote(value)}" for key, value in case_attributes.items())
     inside = "".join(_outcomes(test.attempts))
     return f"<testcase {attributes}>{inside}</testcase>\n" if inside else f"<testcase {attributes}/>\n"
 
 
-def _uncollected(node_id: str, message: str) -> str:
+def _format_uncollected(node_id: str, message: str) -> str:
     """Return the case of what could not be collected, whose name in the report of `--junit-xml` is read as this one."""
     module = node_id.removesuffix(".py").replace("/", ".")
     group, name = ("pytest", module) if module == "internal" else (module, NOT_STARTED)
-    inside = f"<error message={_quoted(f'collection failure: {message}')}/>" if message else "<skipped/>"
-    return f'<testcase classname={_quoted(group)} name={_quoted(name)} time="0.000">{inside}</testcase>\n'
+    inside = f"<error message={_quote(f'collection failure: {message}')}/>" if message else "<skipped/>"
+    return f'<testcase classname={_quote(group)} name={_quote(name)} time="0.000">{inside}</testcase>\n'
 
 
 def _outcomes(attempts: list[Attempt]) -> Iterator[str]:
@@ -156,10 +156,10 @@ def _outcomes(attempts: list[Attempt]) -> Iterator[str]:
         first, others = "flakyFailure", "flakyFailure"
     else:
         first, others = "failure", "rerunFailure"
-    for number, failure in enumerate(failures):
-        yield f"<{others if number else first} message={_quoted(failure.message)}/>"
+    for index, failure in enumerate(failures):
+        yield f"<{others if index else first} message={_quote(failure.message)}/>"
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     """Quote an attribute's value; characters that XML does not allow become escapes."""
     return quoteattr(_NO_XML.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text))

@@ -194,11 +194,11 @@ def _items(session: pytest.Session, chosen: Mapping[str, float]) -> list[pytest.
     """Return the collected tests of these node ids; collect them here under xdist, where only workers have them."""
     items = {item.nodeid: item for item in session.items} if hasattr(session, "items") else {}
     if not all(node_id in items for node_id in chosen):
-        items = {item.nodeid: item for item in _collected(session, chosen)}
+        items = {item.nodeid: item for item in _find_collected(session, chosen)}
     return [items[node_id] for node_id in chosen if node_id in items]
 
 
-def _collected(session: pytest.Session, node_ids: Iterable[str]) -> Sequence[pytest.Item]:
+def _find_collected(session: pytest.Session, node_ids: Iterable[str]) -> Sequence[pytest.Item]:
     root, known = str(session.config.rootpath), session.testscollected
     try:
         return session.perform_collect([os.path.join(root, node_id) for node_id in node_ids])
@@ -293,9 +293,9 @@ class ItemOrder:
             return
         kept = list(items)
         if self.wishes.shard:
-            kept = _picked(kept, self._shard(kept))
+            kept = _pick(kept, self._shard(kept))
         if self.wishes.select and kept:
-            kept = _picked(kept, self._chosen(("select", *_select_options(self.wishes.select)), kept))
+            kept = _pick(kept, self._chosen(("select", *_select_options(self.wishes.select)), kept))
         if self.wishes.order and kept:
             places = {name: position for position, name in enumerate(self._chosen(("order",), kept))}
             kept.sort(key=lambda item: places.get(item.nodeid, len(places)))
@@ -359,7 +359,7 @@ class ItemOrder:
             )
 
 
-def _picked(items: Sequence[pytest.Item], names: Iterable[str]) -> list[pytest.Item]:
+def _pick(items: Sequence[pytest.Item], names: Iterable[str]) -> list[pytest.Item]:
     """Return the items of these names, in the order of the items; one whose name no line can hold is kept."""
     chosen = set(names)
     return [item for item in items if item.nodeid.strip() in chosen or not _is_line(item.nodeid)]

@@ -24,11 +24,11 @@ class Badge:
 def make_badge(kind: str, insights: Insights) -> Badge:
     """Return the badge of this kind: usual build time, number of flaky tests, or share of builds that passed."""
     if kind == "time":
-        slower = any(one.is_open and one.change.kind == "job" for one in insights.changes)
+        slower = any(finding.is_open and finding.change.kind == "job" for finding in insights.changes)
         usual = span(insights.jobs[0].usual) if insights.jobs else "unknown"
         return Badge("build time", usual, "warning" if slower else "plain")
     if kind == "flaky":
-        flaky = len([one for one in insights.flaky if not one.muted_until])
+        flaky = len([cost for cost in insights.flaky if not cost.muted_until])
         colour = "good" if not flaky else "warning" if flaky < 5 else "bad"
         return Badge("flaky tests", count(flaky, "test") if flaky else "none", colour)
     if not insights.failures.builds:

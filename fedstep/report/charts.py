@@ -114,17 +114,17 @@ def _risk_axis(field: str, title: str) -> Spec:
 
 
 def _row(build: TimelineBuild, scale: float) -> dict[str, Any]:
-    def scaled(seconds: float) -> float | None:
+    def to_unit(seconds: float) -> float | None:
         return round(seconds / scale, 4) if isfinite(seconds) else None
 
     expected = f", {span(build.expected)} expected" if build.is_predicted else ""
     commit = f", {visible(build.commit[:7])}" if build.commit else ""
     return {
         "at": 1000 * build.finished_at,
-        "took": scaled(build.seconds),
-        "expected": scaled(build.expected),
-        "low": scaled(build.low),
-        "high": scaled(build.high),
+        "took": to_unit(build.seconds),
+        "expected": to_unit(build.expected),
+        "low": to_unit(build.low),
+        "high": to_unit(build.high),
         "outcome": "passed" if build.outcome == "passed" else "failed",
         "says": f"{_day(build.finished_at)}: {span(build.seconds)}, {build.outcome}{expected}{commit}",
     }

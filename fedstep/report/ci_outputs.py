@@ -30,9 +30,9 @@ def failure_annotations(failures: Sequence[FailureVerdict]) -> str:
     """Return one `::warning` line per failure, the least likely flaky first, at most ten."""
     commands = [_failure(failure) for failure in sort_by_urgency(failures)]
     if len(commands) > MOST_ANNOTATIONS:
-        shown = commands[: MOST_ANNOTATIONS - 1]
-        more = f"and {len(commands) - len(shown):,} more: see the step summary"
-        commands = [*shown, _command("warning", "", 0, "fedstep", more)]
+        kept = commands[: MOST_ANNOTATIONS - 1]
+        more = f"and {len(commands) - len(kept):,} more: see the step summary"
+        commands = [*kept, _command("warning", "", 0, "fedstep", more)]
     return "".join(f"{command}\n" for command in commands)
 
 
@@ -195,12 +195,12 @@ def _risk_output(risk: Risk | Unavailable) -> dict[str, str]:
 
 
 def _flaky(risks: Sequence[TestRisk]) -> dict[str, str]:
-    return {"flaky-count": str(len(risks)), "flaky-tests": _listed(risk.test for risk in risks)}
+    return {"flaky-count": str(len(risks)), "flaky-tests": _list_json(risk.test for risk in risks)}
 
 
 def _failures(finding: TriageReport | TrainReport) -> dict[str, str]:
     """Return how many tests failed, each once, whatever number of phases or attempts: in all and of each verdict."""
-    counts = {verdict: sum(one.verdict == verdict for one in finding.failures) for verdict in VERDICTS}
+    counts = {verdict: sum(failure.verdict == verdict for failure in finding.failures) for verdict in VERDICTS}
     return {
         "failures-flaky": str(counts["flaky"]),
         "failures-real": str(counts["regression"]),
@@ -221,13 +221,13 @@ def _ruling(finding: TriageReport) -> dict[str, str]:
 def _changes(changes: Sequence[TimeChange]) -> dict[str, str]:
     """Return the tests found to be slower, and the largest factor by which a job's time changed: "1.84", "0.62"."""
     tests = [change for change in changes if change.kind == "test" and change.is_slower]
-    slower = [test for one in tests for test in ([each.test for each in one.members] or [one.subject])]
+    slower = [test for change in tests for test in ([each.test for each in change.members] or [change.subject])]
     factors = [change.after / change.before for change in changes if change.kind == "job"]
     largest = max(factors, key=lambda factor: max(factor, 1 / factor), default=0.0)
-    return {"slower-tests": _listed(slower), "build-time-change": f"{largest:.2f}" if largest else ""}
+    return {"slower-tests": _list_json(slower), "build-time-change": f"{largest:.2f}" if largest else ""}
 
 
-def _listed(names: Iterable[str]) -> str:
+def _list_json(names: Iterable[str]) -> str:
     """Return a JSON list of whole names, as many from the start as fit."""
     written, room = [], MOST_CHARACTERS
     for name in names:
@@ -242,9 +242,9 @@ def _listed(names: Iterable[str]) -> str:
 def _inert(name: str) -> str:
     """Return the name as a JSON string without any syntax of a shell, a template or a log reader."""
     name = name.encode("utf-8", "backslashreplace").decode()
-    return '"' + "".join(character if character in _PLAIN else _escaped(character) for character in name) + '"'
+    return '"' + "".join(character if character in _PLAIN else _escape(character) for character in name) + '"'
 
 
-def _escaped(character: str) -> str:
+def _escape(character: str) -> str:
     units = character.encode("utf-16-be").hex()
     return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))

@@ -36,15 +36,15 @@ class Digest:
 def make_digest(insights: Insights, since: float) -> Digest:
     """Return what changed since then (seconds since the epoch); a digest without sections if nothing did."""
     headings = {
-        "New flaky tests": _new_flakes(insights, since),
-        "Mended": _mended(insights, since),
-        "Slower": _slower(insights, since),
-        "As fast as before": _resolved(insights, since),
+        "New flaky tests": _list_new_flakes(insights, since),
+        "Mended": _list_mended(insights, since),
+        "Slower": _list_slower(insights, since),
+        "As fast as before": _list_resolved(insights, since),
     }
     sections = tuple((heading, tuple(items)) for heading, lines in headings.items() if (items := list(lines)))
     if not sections:
         return Digest(insights.project, since)
-    lost = sum(one.minutes_a_week for one in insights.flaky)
+    lost = sum(flaky.minutes_a_week for flaky in insights.flaky)
     red = insights.failures.by_flakes
     cost = f"Flaky tests cost {describe_minutes(lost)} a week; {count(red, 'known build')} failed by flakes alone."
     first = fix_first(insights)
@@ -52,34 +52,35 @@ def make_digest(insights: Insights, since: float) -> Digest:
     return Digest(insights.project, since, sections, cost, first, link)
 
 
-def _new_flakes(insights: Insights, since: float) -> Iterator[DigestItem]:
-    for one in insights.flaky:
-        if one.since >= since and not one.mended_at:
-            commit = short_commit(one.commits[1])
-            begun = f"first on {format_day(one.since)} at {commit}" if commit else "new"
-            link = insights.host.link(one.commits[1], one.commits[0])
-            details = "; ".join(filter(None, (begun, f"{describe_minutes(one.minutes_a_week)} a week", one.together)))
-            yield DigestItem(one.test, details, link)
+def _list_new_flakes(insights: Insights, since: float) -> Iterator[DigestItem]:
+    for flaky in insights.flaky:
+        if flaky.since >= since and not flaky.mended_at:
+            commit = short_commit(flaky.commits[1])
+            begun = f"first on {format_day(flaky.since)} at {commit}" if commit else "new"
+            link = insights.host.link(flaky.commits[1], flaky.commits[0])
+            cost = f"{describe_minutes(flaky.minutes_a_week)} a week"
+            details = "; ".join(filter(None, (begun, cost, flaky.together)))
+            yield DigestItem(flaky.test, details, link)
 
 
-def _mended(insights: Insights, since: float) -> Iterator[DigestItem]:
-    for one in insights.flaky:
-        if one.mended_at and one.mended_at >= since:
-            yield DigestItem(one.test, f"flaked last on {format_day(one.last)}, 20 runs passed since")
+def _list_mended(insights: Insights, since: float) -> Iterator[DigestItem]:
+    for flaky in insights.flaky:
+        if flaky.mended_at and flaky.mended_at >= since:
+            yield DigestItem(flaky.test, f"flaked last on {format_day(flaky.last)}, 20 runs passed since")
 
 
-def _slower(insights: Insights, since: float) -> Iterator[DigestItem]:
-    for one in insights.changes:
-        if one.is_open and one.change.found_at >= since:
-            cost = describe_minutes(one.minutes_a_week)
-            link = insights.host.link(one.change.commit_after, one.change.commit_before)
-            yield DigestItem(name_subject(one.change), f"{describe_change(one.change)}; {cost} a week", link)
+def _list_slower(insights: Insights, since: float) -> Iterator[DigestItem]:
+    for finding in insights.changes:
+        if finding.is_open and finding.change.found_at >= since:
+            cost = describe_minutes(finding.minutes_a_week)
+            link = insights.host.link(finding.change.commit_after, finding.change.commit_before)
+            yield DigestItem(name_subject(finding.change), f"{describe_change(finding.change)}; {cost} a week", link)
 
 
-def _resolved(insights: Insights, since: float) -> Iterator[DigestItem]:
-    for one in insights.changes:
-        if one.change.is_slower and one.change.resolved_at >= since:
-            yield DigestItem(name_subject(one.change), f"went back on {format_day(one.change.resolved_at)}")
+def _list_resolved(insights: Insights, since: float) -> Iterator[DigestItem]:
+    for finding in insights.changes:
+        if finding.change.is_slower and finding.change.resolved_at >= since:
+            yield DigestItem(name_subject(finding.change), f"went back on {format_day(finding.change.resolved_at)}")
 
 
 def digest_text(digest: Digest) -> str:

@@ -149,7 +149,7 @@ def describe_feature(contribution: ExplainedFeature) -> str:
 
 def is_unchanged(explained: TestExplanation) -> bool:
     """Return whether no single change that was tried changes the verdict."""
-    return all(one.named == explained.named for one in explained.changes)
+    return all(change.named == explained.named for change in explained.changes)
 
 
 def _strip(runs: Sequence[SeenRun]) -> Iterator[str]:
@@ -184,14 +184,14 @@ def _contributions(explained: TestExplanation) -> Iterator[str]:
     )
     yield f"  {'sum':>7}  {'shared':>7}  {'here':>7}  feature"
     rows = (*explained.contributions, *explained.private)
-    ranked = sorted((one for one in rows if one.total), key=lambda one: -abs(one.total))
-    shown = [one for one in ranked[:MOST_FEATURES] if abs(one.total) >= SMALLEST]
-    for one in shown:
-        yield f"  {_line(one, one in explained.private)}"
-    if ranked[len(shown) :]:
-        rest = sum(one.total for one in ranked[len(shown) :])
-        yield f"  {rest:>+7.2f}  {'':>16}  {count(len(ranked) - len(shown), 'other')} together"
-    total = sum(one.total for one in rows)
+    ranked = sorted((term for term in rows if term.total), key=lambda term: -abs(term.total))
+    largest = [term for term in ranked[:MOST_FEATURES] if abs(term.total) >= SMALLEST]
+    for term in largest:
+        yield f"  {_line(term, term in explained.private)}"
+    if ranked[len(largest) :]:
+        rest = sum(term.total for term in ranked[len(largest) :])
+        yield f"  {rest:>+7.2f}  {'':>16}  {count(len(ranked) - len(largest), 'other')} together"
+    total = sum(term.total for term in rows)
     yield f"  {total:>+7.2f}  {'':>16}  all together: {percent(explained.raw)}"
     yield from _steps(explained, total)
 
@@ -209,19 +209,20 @@ def _steps(explained: TestExplanation, total: float) -> Iterator[str]:
             yield f"  {bounded:>+7.2f}  {'':>16}  {sentence}"
 
 
-def _line(one: ExplainedFeature, private: bool) -> str:
-    numbers = f"{one.total:>+7.2f}  {'' if private else f'{one.shared:+.2f}':>7}  {one.local:>+7.2f}"
-    return f"{numbers}  {visible(f'{one.feature}, known here alone' if private else describe_feature(one), WIDTH - 29)}"
+def _line(term: ExplainedFeature, private: bool) -> str:
+    numbers = f"{term.total:>+7.2f}  {'' if private else f'{term.shared:+.2f}':>7}  {term.local:>+7.2f}"
+    says = f"{term.feature}, known here alone" if private else describe_feature(term)
+    return f"{numbers}  {visible(says, WIDTH - 29)}"
 
 
 def _text_changes(explained: TestExplanation) -> Iterable[str]:
     if not explained.changes:
         return ()
-    lines = (_change(one, explained.named) for one in explained.changes)
+    lines = (_change(change, explained.named) for change in explained.changes)
     none = (f"  {NO_CHANGE}",) if is_unchanged(explained) else ()
     return ("", "What would change it, all else as it is", *lines, *none)
 
 
-def _change(one: WhatIf, named: bool) -> str:
-    verdict = "" if one.named == named else "  then likely" if one.named else "  no longer likely"
-    return f"  {percent(one.probability):>5}  {visible(one.says, 74)}{verdict}"
+def _change(change: WhatIf, named: bool) -> str:
+    verdict = "" if change.named == named else "  then likely" if change.named else "  no longer likely"
+    return f"  {percent(change.probability):>5}  {visible(change.says, 74)}{verdict}"

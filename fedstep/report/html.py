@@ -155,7 +155,7 @@ def _top(builds: Sequence[TimedBuild]) -> float:
 
 def _ticks(top: float) -> Iterable[float]:
     step = next((step for step in STEPS if top / step <= 5), top / 4)
-    return [number * step for number in range(6)]
+    return [tick * step for tick in range(6)]
 
 
 def _jenkins(expected: Interval) -> float:
@@ -228,7 +228,7 @@ def explanation_html(explained: TestExplanation, host: CodeHost = NO_CODE_HOST, 
     """
     failures = [run for run in reversed(explained.runs) if run.outcome in COUNTED]
     bars = [_bar(run) for run in explained.runs]
-    shown = {bar.kind for bar in bars} | {bar.flip for bar in bars}
+    kinds = {bar.kind for bar in bars} | {bar.flip for bar in bars}
     features = sorted((*explained.contributions, *explained.private), key=lambda feature: -abs(feature.total))
     return render_page(
         "explanation.html",
@@ -239,7 +239,7 @@ def explanation_html(explained: TestExplanation, host: CodeHost = NO_CODE_HOST, 
         past=describe_past(explained),
         model=format_model(explained.model),
         bars=bars,
-        keys=[key for key in KEYS if key[0] in shown],
+        keys=[key for key in KEYS if key[0] in kinds],
         chart=_chart(explained.runs),
         failures=[replace(_bar(run), flip="incident") if run.incident else _bar(run) for run in failures],
         features=[_feature_row(feature, explained) for feature in features if abs(feature.total) >= SMALLEST],

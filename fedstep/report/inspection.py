@@ -157,10 +157,10 @@ def record_text(record: AuditRecord) -> str:
     """Return every update sent, oldest first; lines end with a newline."""
     if not record.sent:
         return join_lines(labelled_lines("Ever sent", "nothing, as far as this history knows"))
-    total = sum(one.size for one in record.sent)
+    total = sum(update.size for update in record.sent)
     lines = [*labelled_lines("Ever sent", f"{count(len(record.sent), 'update')}, {size(total)} before compression"), ""]
     lines.append(f"{'hour (UTC)':<19}{'sha256':<18}{'size':>8}  {'base':>6}  {'answer':<9}host")
-    return join_lines((*lines, *chain.from_iterable(map(_sent, record.sent)), *_damaged(record)))
+    return join_lines((*lines, *chain.from_iterable(map(_describe_sent, record.sent)), *_describe_damaged(record)))
 
 
 def proof_words(proof: LeakProof) -> str:
@@ -181,11 +181,11 @@ def _summary(seen: InspectedUpdate) -> Iterator[str]:
 
 def _fields(title: str, fields: Iterable[InspectedField]) -> Iterator[str]:
     yield from ("", title)
-    for one in fields:
-        value = visible(one.value, WIDTH - NAMES) or "(empty)"
-        line = f"  {pad(visible(one.name, NAMES - 3), NAMES - 2)}{value}"
-        explained = f"tells {one.identifies}" if one.identifies else one.meaning
-        meaning = f"{explained}; {one.fate}" if one.fate else explained
+    for inspected in fields:
+        value = visible(inspected.value, WIDTH - NAMES) or "(empty)"
+        line = f"  {pad(visible(inspected.name, NAMES - 3), NAMES - 2)}{value}"
+        explained = f"tells {inspected.identifies}" if inspected.identifies else inspected.meaning
+        meaning = f"{explained}; {inspected.fate}" if inspected.fate else explained
         if columns(line) < MEANINGS and MEANINGS + columns(meaning) <= WIDTH:
             yield pad(line, MEANINGS) + meaning
         else:
@@ -204,12 +204,12 @@ def _task(task: InspectedTask, all_of_it: bool) -> Iterator[str]:
     rows = f" from {task.rows}+ examples" if task.rows else ""
     moved = f"{len(task.coefficients):,} of {task.size:,}, length {task.norm:.3g}{bound}"
     yield f"  {visible(task.name, 40)}{rows}: {moved}"
-    shown = task.coefficients if all_of_it else task.coefficients[:MOST]
+    largest = task.coefficients if all_of_it else task.coefficients[:MOST]
     subject = "build" if task.name.startswith("build") else "test"
-    for one in shown:
-        line = f"    {one.value:+.6f}  {pad(visible(one.name, 40), PHRASES - 17)}"
-        yield f"{line}  {_phrase(one.name, subject, WIDTH - 2 - columns(line))}"
-    left = len(task.coefficients) - len(shown)
+    for coefficient in largest:
+        line = f"    {coefficient.value:+.6f}  {pad(visible(coefficient.name, 40), PHRASES - 17)}"
+        yield f"{line}  {_phrase(coefficient.name, subject, WIDTH - 2 - columns(line))}"
+    left = len(task.coefficients) - len(largest)
     if left:
         yield f"    and {left:,} smaller (--all)"
 
@@ -227,7 +227,7 @@ def _token(token: InspectedToken) -> Iterator[str]:
         meaning = "a secret that says nothing beyond itself: whoever gave it out knows whose it is"
         yield from ("", *labelled_lines("Token", f"{visible(token.shown, 10)} ({token.size} characters), {meaning}"))
     else:
-        names = [one.name for one in token.fields if one.identifies and one.value]
+        names = [inspected.name for inspected in token.fields if inspected.identifies and inspected.value]
         title = f"Token: a JWT of {token.size:,} characters, decoded and not verified{token.note}"
         yield from _fields(title, token.fields)
         yield from wrap(f"These tell where an update is from: {visible(', '.join(names) or 'none', 300)}.", 2)
@@ -236,7 +236,7 @@ def _token(token: InspectedToken) -> Iterator[str]:
 
 
 def _fate(token: InspectedToken) -> str:
-    kept = [one.name for one in token.fields if one.fate == "kept"]
+    kept = [inspected.name for inspected in token.fields if inspected.fate == "kept"]
     if not kept:
         return "Which of them an aggregator keeps, as project and owner, is named where it is started (--oidc)."
     return (
@@ -257,14 +257,14 @@ def _proof(proof: LeakProof | Unavailable) -> Iterator[str]:
         yield from wrap(f"{visible(drop.source, 60)}: {visible(drop.reason, 100)}", 4)
 
 
-def _damaged(record: AuditRecord) -> Iterator[str]:
+def _describe_damaged(record: AuditRecord) -> Iterator[str]:
     if record.damaged:
         yield from ("", f"{count(record.damaged, 'line')} of the record cannot be read.")
 
 
-def _sent(one: PastUpdate) -> Iterator[str]:
-    answer = {0: "none", 202: "accepted"}.get(one.answer, str(one.answer))
-    rows = format_batches(one.rows) or "no examples"
-    facts = f"{visible(one.hour, 17):<19}{visible(one.sha256[:16], 16):<18}{one.size:>8,}  {visible(one.base, 6):>6}"
-    yield f"{facts}  {answer:<9}{visible(one.host, 30)}"
+def _describe_sent(past: PastUpdate) -> Iterator[str]:
+    answer = {0: "none", 202: "accepted"}.get(past.answer, str(past.answer))
+    rows = format_batches(past.rows) or "no examples"
+    facts = f"{visible(past.hour, 17):<19}{visible(past.sha256[:16], 16):<18}{past.size:>8,}"
+    yield f"{facts}  {visible(past.base, 6):>6}  {answer:<9}{visible(past.host, 30)}"
     yield from wrap(visible(rows, 160), 19)

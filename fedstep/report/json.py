@@ -46,15 +46,15 @@ def headline(finding: Prediction | TriageReport | TrainReport) -> str:
     parts: tuple[str, ...]
     match finding:
         case Prediction():
-            parts = (_expected(finding.duration), _risk_clause(finding.risk), _flaky(len(finding.flaky)))
+            parts = (_describe_expected(finding.duration), _risk_clause(finding.risk), _flaky(len(finding.flaky)))
         case TrainReport():
-            parts = (_took(finding.duration, finding.expected), _failed(finding))
+            parts = (_took(finding.duration, finding.expected), _describe_failed(finding))
         case TriageReport():
-            parts = (_failed(finding),)
+            parts = (_describe_failed(finding),)
     return ", ".join(filter(None, parts))
 
 
-def _expected(expected: Interval | Unavailable) -> str:
+def _describe_expected(expected: Interval | Unavailable) -> str:
     if isinstance(expected, Unavailable):
         return "build time not known yet"
     jenkins = format_jenkins(expected)
@@ -64,7 +64,7 @@ def _expected(expected: Interval | Unavailable) -> str:
 
 def _took(duration: Duration | Unavailable, expected: Interval | Unavailable) -> str:
     took = "" if isinstance(duration, Unavailable) else f"took {span(duration.seconds)}"
-    return ", ".join(filter(None, (took, "" if isinstance(expected, Unavailable) else _expected(expected))))
+    return ", ".join(filter(None, (took, "" if isinstance(expected, Unavailable) else _describe_expected(expected))))
 
 
 def _risk_clause(risk: Risk | Unavailable) -> str:
@@ -75,7 +75,7 @@ def _flaky(tests: int) -> str:
     return f"{count(tests, 'test')} likely to flake" if tests else ""
 
 
-def _failed(finding: TrainReport | TriageReport) -> str:
+def _describe_failed(finding: TrainReport | TriageReport) -> str:
     failures: tuple[FailureVerdict, ...] = finding.failures
     if finding.incident:
         return f"{len(failures):,} failed at once: an incident"
@@ -132,7 +132,7 @@ def triage_json(triage: TriageReport) -> str:
             "incident_reason": triage.incident_reason,
             "failures": [_failure(failure) for failure in triage.failures],
             "groups": [_group(group) for group in triage.groups],
-            "muted": [_muted(muted) for muted in triage.muted],
+            "muted": [_muted_json(muted) for muted in triage.muted],
             "not_run": _not_run(triage.not_run),
             "cause": {"cause": triage.cause or None, "rule": triage.cause_rule},
             **({"verdict": _ruling(triage.ruling)} if triage.ruling else {}),
@@ -158,7 +158,7 @@ def training_json(training: TrainReport) -> str:
             "incident_reason": training.incident_reason,
             "failures": [_failure(failure) for failure in training.failures],
             "groups": [_group(group) for group in training.groups],
-            "muted": [_muted(muted) for muted in training.muted],
+            "muted": [_muted_json(muted) for muted in training.muted],
             "not_run": _not_run(training.not_run),
             "slower": [_slow_test(slow) for slow in training.slower],
             "flakiest": [_test(risk) for risk in training.flakiest],
@@ -187,8 +187,8 @@ def _slow_test(slow: SlowerTest) -> Json:
     usual = slow.usual_seconds
     return {
         "test": slow.test,
-        "seconds": _rounded(slow.seconds, 3),
-        "usual_seconds": None if isinstance(usual, Unavailable) else _rounded(usual, 3),
+        "seconds": _round(slow.seconds, 3),
+        "usual_seconds": None if isinstance(usual, Unavailable) else _round(usual, 3),
     }
 
 
@@ -196,11 +196,11 @@ def _interval(expected: Interval | Unavailable) -> Json:
     if isinstance(expected, Unavailable):
         return {"seconds": None, "reason": expected.reason}
     return {
-        "seconds": _rounded(expected.seconds, 3),
-        "low": _rounded(expected.low, 3),
-        "high": _rounded(expected.high, 3),
+        "seconds": _round(expected.seconds, 3),
+        "low": _round(expected.low, 3),
+        "high": _round(expected.high, 3),
         "source": expected.source,
-        "jenkins_seconds": _rounded(expected.jenkins_seconds, 3),
+        "jenkins_seconds": _round(expected.jenkins_seconds, 3),
         "reasons": _reasons(expected.reasons, "build"),
     }
 
@@ -208,13 +208,13 @@ def _interval(expected: Interval | Unavailable) -> Json:
 def _risk(risk: Risk | Unavailable) -> Json:
     if isinstance(risk, Unavailable):
         return {"probability": None, "reason": risk.reason}
-    return {"probability": _rounded(risk.probability), "reasons": _reasons(risk.reasons, "build")}
+    return {"probability": _round(risk.probability), "reasons": _reasons(risk.reasons, "build")}
 
 
 def _test(risk: TestRisk) -> Json:
     return {
         "test": risk.test,
-        "probability": _rounded(risk.probability),
+        "probability": _round(risk.probability),
         "reasons": _reasons(risk.reasons),
         "runs": risk.runs,
         "failures": risk.failures,
@@ -230,7 +230,7 @@ def _test(risk: TestRisk) -> Json:
 def _failure(failure: FailureVerdict) -> Json:
     return {
         "test": failure.test,
-        "flaky_probability": _rounded(failure.flaky_probability),
+        "flaky_probability": _round(failure.flaky_probability),
         "verdict": failure.verdict,
         "reasons": _reasons(failure.reasons),
         "failure_type": failure.failure_type,
@@ -240,8 +240,8 @@ def _failure(failure: FailureVerdict) -> Json:
         "is_new": failure.is_new,
         "passed_on_rerun": failure.passed_on_rerun,
         "would_change": {
-            "if_a_rerun_passes": _rounded(failure.if_rerun_passes),
-            "if_a_rerun_fails": _rounded(failure.if_rerun_fails),
+            "if_a_rerun_passes": _round(failure.if_rerun_passes),
+            "if_a_rerun_fails": _round(failure.if_rerun_fails),
         },
         "file": failure.file,
         "line": failure.line,
@@ -263,7 +263,7 @@ def _group(group: FailureGroup) -> Json:
         "kind": group.kind,
         "says": describe_group(group),
         "verdict": first.verdict,
-        "flaky_probability": _rounded(first.flaky_probability),
+        "flaky_probability": _round(first.flaky_probability),
         "message": first.message,
         "tests": [failure.test for failure in group.failures],
         "failing_since": None if isinstance(since, Unavailable) else since._asdict(),
@@ -271,13 +271,13 @@ def _group(group: FailureGroup) -> Json:
     }
 
 
-def _muted(muted: MutedFailure) -> Json:
+def _muted_json(muted: MutedFailure) -> Json:
     return {**_failure(muted.failure), "owner": muted.owner, "reason": muted.reason, "until": muted.until}
 
 
 def _reasons(reasons: Iterable[FeatureContribution], subject: str = "test") -> list[Json]:
     return [
-        {"says": f"{cause.phrase} {cause.word}".strip(), "contribution": _rounded(cause.contribution)}
+        {"says": f"{cause.phrase} {cause.word}".strip(), "contribution": _round(cause.contribution)}
         for cause in rank_causes(reasons, subject)
     ]
 
@@ -286,7 +286,7 @@ def _model(model: ModelUsed) -> Json:
     return {
         "kind": model.kind,
         "version": model.version,
-        "age_seconds": _rounded(model.age_seconds, 0),
+        "age_seconds": _round(model.age_seconds, 0),
         "url": model.url,
     }
 
@@ -299,7 +299,7 @@ def _reading(reading: ReportCounts) -> Json:
 def _duration(duration: Duration | Unavailable) -> Json:
     if isinstance(duration, Unavailable):
         return {"seconds": None, "reason": duration.reason}
-    return {"seconds": _rounded(duration.seconds, 3), "source": duration.source}
+    return {"seconds": _round(duration.seconds, 3), "source": duration.source}
 
 
 def _exchange(exchange: Exchange | Unavailable) -> Json:
@@ -315,9 +315,9 @@ def _exchange(exchange: Exchange | Unavailable) -> Json:
     }
 
 
-def _rounded(number: float | Unavailable, digits: int = 4) -> float | None:
+def _round(value: float | Unavailable, digits: int = 4) -> float | None:
     """JSON has no NaN: what is not a finite number is null."""
-    return round(number, digits) if not isinstance(number, Unavailable) and isfinite(number) else None
+    return round(value, digits) if not isinstance(value, Unavailable) and isfinite(value) else None
 
 
 def encode_object(value: Json) -> str:
@@ -353,7 +353,7 @@ def inspection_json(inspection: Inspection) -> str:
 
 def record_json(record: AuditRecord) -> str:
     """Return one JSON object; lines end with a newline."""
-    sent = [{**asdict(one), "rows": dict(one.rows), "answer": one.answer or None} for one in record.sent]
+    sent = [{**asdict(update), "rows": dict(update.rows), "answer": update.answer or None} for update in record.sent]
     return encode_object({"sent": list(sent), "damaged_lines": record.damaged, "bytes_kept_of_the_last": record.kept})
 
 
@@ -366,14 +366,14 @@ def _update(seen: InspectedUpdate | Unavailable) -> Json:
         "bytes": seen.size,
         "bytes_compressed": seen.packed,
         "sha256": seen.sha256,
-        "metadata": {one.name: one.value for one in seen.fields},
+        "metadata": {field.name: field.value for field in seen.fields},
         "heads": {
             task.name: {
                 "rows": task.rows,
                 "size": task.size,
                 "norm": round(task.norm, 6),
                 "clip": task.clip,
-                "coefficients": {one.name: one.value for one in task.coefficients},
+                "coefficients": {coefficient.name: coefficient.value for coefficient in task.coefficients},
             }
             for task in seen.tasks
         },
@@ -381,7 +381,7 @@ def _update(seen: InspectedUpdate | Unavailable) -> Json:
 
 
 def _token(token: InspectedToken) -> Json:
-    return {**asdict(token), "fields": [asdict(one) for one in token.fields]}
+    return {**asdict(token), "fields": [asdict(field) for field in token.fields]}
 
 
 def _proof(proof: LeakProof | Unavailable) -> Json | None:
@@ -417,18 +417,18 @@ def explanation_json(explained: TestExplanation) -> str:
             "flips": explained.flips,
             "typical_seconds": None if isinstance(seconds, Unavailable) else round(seconds, 3),
             "runs": [_run(run) for run in explained.runs],
-            "contributions": [_contribution(one) for one in explained.contributions],
-            "private": [{"feature": one.feature, "local": round(one.local, 6)} for one in explained.private],
-            "changes": [{**asdict(one), "probability": round(one.probability, 4)} for one in explained.changes],
+            "contributions": [_contribution(term) for term in explained.contributions],
+            "private": [{"feature": term.feature, "local": round(term.local, 6)} for term in explained.private],
+            "changes": [{**asdict(tried), "probability": round(tried.probability, 4)} for tried in explained.changes],
             "model": {"kind": explained.model.kind, "version": explained.model.version, "url": explained.model.url},
             "warnings": list(explained.warnings),
         }
     )
 
 
-def _contribution(one: ExplainedFeature) -> Json:
-    numbers = {"shared": round(one.shared, 6), "local": round(one.local, 6)}
-    return {"feature": one.feature, "value": one.value, "says": find_phrase(one), **numbers}
+def _contribution(term: ExplainedFeature) -> Json:
+    numbers = {"shared": round(term.shared, 6), "local": round(term.local, 6)}
+    return {"feature": term.feature, "value": term.value, "says": find_phrase(term), **numbers}
 
 
 def _run(run: SeenRun) -> Json:
@@ -449,5 +449,5 @@ def diagnosis_json(diagnosis: Diagnosis) -> str:
 
 def suggestions_json(suggestions: Sequence[tuple[str, str, str]]) -> str:
     """Return one JSON object; lines end with a newline."""
-    named = [dict(zip(("action", "test", "evidence"), one, strict=True)) for one in suggestions]
+    named = [dict(zip(("action", "test", "evidence"), suggestion, strict=True)) for suggestion in suggestions]
     return encode_object({"suggestions": named})

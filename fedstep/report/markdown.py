@@ -60,11 +60,11 @@ def code(text: str, most: int = MOST_COLUMNS) -> str:
     >>> code("a`b")
     '``a`b``'
     """
-    shown = visible(text, most)
-    shown = shown if shown.strip() else "(blank)"
-    longest = max(map(len, "".join(c if c == "`" else " " for c in shown).split()), default=0)
-    fence, pad = "`" * (longest + 1), " " if shown[0] in "` " or shown[-1] in "` " else ""
-    return f"{fence}{pad}{shown}{pad}{fence}"
+    displayed = visible(text, most)
+    displayed = displayed if displayed.strip() else "(blank)"
+    longest = max(map(len, "".join(c if c == "`" else " " for c in displayed).split()), default=0)
+    fence, pad = "`" * (longest + 1), " " if displayed[0] in "` " or displayed[-1] in "` " else ""
+    return f"{fence}{pad}{displayed}{pad}{fence}"
 
 
 # Words that neither GitHub nor GitLab takes for an address, a reference (GH-2) or a milestone (%1).
@@ -111,10 +111,10 @@ def details(summary: str, body: str) -> str:
     return f"<details><summary>{summary}</summary>\n\n{body}\n\n</details>"
 
 
-def more(number: int) -> Iterator[str]:
+def more(left_out: int) -> Iterator[str]:
     """Yield a line with the number of entries that a limit left out, if any."""
-    if number > 0:
-        yield f"and {number:,} more"
+    if left_out > 0:
+        yield f"and {left_out:,} more"
 
 
 def page(*blocks: str) -> str:
@@ -144,7 +144,7 @@ def prediction_markdown(prediction: Prediction) -> str:
         "## fedstep: what to expect",
         "\n".join(
             (
-                f"- **Build time**: {_expected(prediction.duration)}",
+                f"- **Build time**: {_format_expected(prediction.duration)}",
                 f"- **Failure risk**: {_risk(prediction.risk)}",
                 f"- **Flaky tests**: {wording.describe_flaky_count(prediction)}",
                 f"- **Based on**: {_basis(prediction)}",
@@ -164,8 +164,8 @@ def triage_markdown(triage: TriageReport, host: CodeHost = NO_CODE_HOST) -> str:
         *_incident(triage.incident, triage.incident_reason),
         *_not_run(triage.not_run),
         *_failures(triage, host),
-        *_muted(triage.muted),
-        details(wording.describe_reports(triage.reading), _dropped(triage.reading.dropped)),
+        *_format_muted(triage.muted),
+        details(wording.describe_reports(triage.reading), _format_dropped(triage.reading.dropped)),
         *_end(triage.model, triage.status, triage.warnings),
     )
 
@@ -177,7 +177,7 @@ def training_markdown(training: TrainReport, host: CodeHost = NO_CODE_HOST) -> s
         *_incident(training.incident, training.incident_reason),
         *_not_run(training.not_run),
         *_failures(training, host),
-        *_muted(training.muted),
+        *_format_muted(training.muted),
         *_time_changes(training.changes, host),
         *_selection(training.selection),
         *_comparison(training.duration, training.expected),
@@ -190,14 +190,14 @@ def training_markdown(training: TrainReport, host: CodeHost = NO_CODE_HOST) -> s
         "### Learned and exchanged",
         f"Learned {wording.format_learning(training.examples, training.exchange)}.",
         *_exchange(training.exchange),
-        details(wording.describe_reports(training.reading), _dropped(training.reading.dropped)),
+        details(wording.describe_reports(training.reading), _format_dropped(training.reading.dropped)),
         *_end(training.model, training.status, training.warnings),
     )
 
 
 def plan_markdown(sentence: str, shards: Sequence[tuple[str, str, float]]) -> str:
     """Return what a CI run will run: a sentence, and number, tests and predicted seconds of each machine."""
-    rows = [(number, tests, span(seconds)) for number, tests, seconds in shards[:MOST_TESTS]]
+    rows = [(machine, tests, span(seconds)) for machine, tests, seconds in shards[:MOST_TESTS]]
     blocks = [table(("machine", "tests", "expected"), rows)] if len(shards) > 1 else []
     return page("## fedstep: what to run", prose(sentence, MOST_OF_A_WARNING), *blocks, *more(len(shards) - MOST_TESTS))
 
@@ -224,7 +224,7 @@ def _counts(triage: TriageReport) -> str:
     return ", ".join(filter(None, (counts, muted))) or wording.name_no_failure(triage.reading)
 
 
-def _expected(expected: Interval | Unavailable) -> str:
+def _format_expected(expected: Interval | Unavailable) -> str:
     if isinstance(expected, Unavailable):
         return f"not known: {prose(expected.reason)}"
     jenkins = wording.format_jenkins(expected)
@@ -265,8 +265,8 @@ def _comparison(duration: Duration | Unavailable, expected: Interval | Unavailab
         "": comparison_text,
         "Jenkins estimate": wording.format_jenkins(expected),
     }
-    shown = {name: cell for name, cell in cells.items() if cell}
-    yield table(tuple(shown), (tuple(shown.values()),))
+    present = {name: cell for name, cell in cells.items() if cell}
+    yield table(tuple(present), (tuple(present.values()),))
     drawing = interval_drawing(expected, duration.seconds)
     points = "* expected and actual" if "*" in drawing else "o expected   x actual"
     yield f"```text\n{drawing}\n[ ] 90 % interval   {points}\n```"
@@ -310,7 +310,7 @@ def _group(group: FailureGroup, reasons: str, host: CodeHost) -> Sequence[str]:
     location = f"{failure.file}:{failure.line}" if failure.line else failure.file
     facts = [code(failure.test, MOST_OF_A_NAME), *(code(line) for line in failure.message.splitlines())]
     facts += [code(fact) for fact in (location, failure.last_touched) if fact]
-    others = [_named(other, failure.verdict) for other in group.failures[1:MOST_MEMBERS]]
+    others = [_format_name(other, failure.verdict) for other in group.failures[1:MOST_MEMBERS]]
     if others:
         rest = len(group.failures) - 1 - len(others)
         facts += [f"also {', '.join(others)}{f' and {rest:,} more' if rest else ''}"]
@@ -323,20 +323,20 @@ def _group(group: FailureGroup, reasons: str, host: CodeHost) -> Sequence[str]:
     return (verdict, percent(failure.flaky_probability), "<br>".join(facts), why)
 
 
-def _named(failure: FailureVerdict, verdict: str) -> str:
+def _format_name(failure: FailureVerdict, verdict: str) -> str:
     """Return the name of a failure, with its verdict where that of its group is another."""
     name = code(failure.test, MOST_OF_A_NAME)
     return name if failure.verdict == verdict else f"{visible(failure.verdict, 10)} {name}"
 
 
-def _muted(muted: Sequence[MutedFailure]) -> Iterator[str]:
+def _format_muted(muted: Sequence[MutedFailure]) -> Iterator[str]:
     if muted:
         rows = [
             (failure.verdict, percent(failure.flaky_probability), code(failure.test), code(owner), code(reason), until)
             for failure, owner, reason, until in muted[:MOST_OTHERS]
         ]
-        shown = table(("verdict", "flaky", "test", "owner", "reason", "until"), rows)
-        yield details(f"Muted, not counted: {len(muted):,}", "\n\n".join((shown, *more(len(muted) - MOST_OTHERS))))
+        body = table(("verdict", "flaky", "test", "owner", "reason", "until"), rows)
+        yield details(f"Muted, not counted: {len(muted):,}", "\n\n".join((body, *more(len(muted) - MOST_OTHERS))))
 
 
 def _selection(selection: SelectionReport | None) -> Iterator[str]:
@@ -411,11 +411,11 @@ def _exchange(exchange: Exchange | Unavailable) -> Iterator[str]:
         yield details("What was sent", table(("size", "learned from (outcomes, rounded down)"), updates))
 
 
-def _dropped(dropped: Sequence[Dropped]) -> str:
+def _format_dropped(dropped: Sequence[Dropped]) -> str:
     if not dropped:
         return "All of it was used as it stood."
-    shown = dropped[:MOST_OTHERS]
-    rows = [("repaired" if drop.kept else "dropped", code(drop.source), code(drop.reason)) for drop in shown]
+    first = dropped[:MOST_OTHERS]
+    rows = [("repaired" if drop.kept else "dropped", code(drop.source), code(drop.reason)) for drop in first]
     return "\n\n".join((table(("", "where", "why"), rows), *more(len(dropped) - MOST_OTHERS)))
 
 

@@ -181,7 +181,8 @@ class Insights:
 
     def open_changes(self) -> tuple[FoundChange, ...]:
         """Return the changes that somebody should look at, the most expensive first."""
-        return tuple(sorted((one for one in self.changes if one.is_open), key=lambda one: -one.minutes_a_week))
+        is_open = (change for change in self.changes if change.is_open)
+        return tuple(sorted(is_open, key=lambda change: -change.minutes_a_week))
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,13 +200,13 @@ class FixFirst:
 
 def fix_first(insights: Insights) -> FixFirst | None:
     """Return what costs most: a flaky test that is not muted, or something that got slower; None if nothing does."""
-    return max(_candidates(insights), key=lambda one: one.minutes_a_week, default=None)
+    return max(_candidates(insights), key=lambda candidate: candidate.minutes_a_week, default=None)
 
 
 def fix_first_test(insights: Insights) -> FixFirst | None:
     """Return the test that costs most, None if none does."""
-    tests = (one for one in _candidates(insights) if one.is_test)
-    return max(tests, key=lambda one: one.minutes_a_week, default=None)
+    tests = (candidate for candidate in _candidates(insights) if candidate.is_test)
+    return max(tests, key=lambda candidate: candidate.minutes_a_week, default=None)
 
 
 def _candidates(insights: Insights) -> Iterator[FixFirst]:
@@ -228,7 +229,7 @@ def _argument(test: str) -> str:
     TEST where that is no plain name, which is not to be pasted.
     """
     name = test.rpartition(" > ")[2]
-    return next((f"'{one}'" for one in (test, name) if _PLAIN.fullmatch(one)), "TEST")
+    return next((f"'{argument}'" for argument in (test, name) if _PLAIN.fullmatch(argument)), "TEST")
 
 
 def _show_commits(change: TimeChange) -> str:
@@ -247,7 +248,7 @@ def project_html(insights: Insights, stylesheet: str = "", script: str = "") -> 
     from fedstep.report.charts import NARROW, WIDE, builds_beyond_axis, draw_build_times, draw_calibration
 
     def chart(job: JobTimes) -> "tuple[Markup, Markup, tuple[float, ...]]":
-        changes = [one.change for one in job.changes]
+        changes = [finding.change for finding in job.changes]
         wide, narrow = (draw_build_times(name_job(job.stream), job.builds, changes, width) for width in (WIDE, NARROW))
         return wide, narrow, builds_beyond_axis(job.builds)
 
@@ -258,7 +259,7 @@ def project_html(insights: Insights, stylesheet: str = "", script: str = "") -> 
         page=insights,
         first=(first := fix_first(insights)),
         first_test=None if not first or first.is_test else fix_first_test(insights),
-        minutes_lost=sum(one.minutes_a_week for one in insights.flaky),
+        minutes_lost=sum(flaky.minutes_a_week for flaky in insights.flaky),
         open_changes=insights.open_changes(),
         charts=[(job, *chart(job)) for job in charted],
         calibration=[draw_calibration(insights.failures.bins, width) for width in (420, NARROW)] if enough else (),
@@ -321,7 +322,7 @@ def format_day(seconds: float) -> str:
 def summarize_page(insights: Insights) -> str:
     """Return one line for the terminal."""
     first = fix_first(insights)
-    lost = sum(one.minutes_a_week for one in insights.flaky)
+    lost = sum(flaky.minutes_a_week for flaky in insights.flaky)
     parts = [count(len(insights.flaky), "flaky test"), f"{describe_minutes(lost)} a week lost to flakes"]
     parts.append(count(len(insights.open_changes()), "open change of time", "open changes of time"))
     what = insights.failing[0].test if insights.failing else first.what if first else ""
@@ -330,13 +331,13 @@ def summarize_page(insights: Insights) -> str:
 
 def most_expensive_tests(insights: Insights) -> tuple[str, ...]:
     """Return the tests that the page names, those that cost most first, each once."""
-    slower = (one.change.subject for one in insights.open_changes() if one.change.kind == "test")
-    failing = (one.test for one in insights.failing[:MOST_FAILING])
+    slower = (finding.change.subject for finding in insights.open_changes() if finding.change.kind == "test")
+    failing = (failing_test.test for failing_test in insights.failing[:MOST_FAILING])
     named = (
         *failing,
-        *(one.test for one in insights.flaky[:MOST_ROWS]),
+        *(flaky.test for flaky in insights.flaky[:MOST_ROWS]),
         *slower,
-        *(one.test for one in insights.slowest),
+        *(slow_test.test for slow_test in insights.slowest),
     )
     return tuple(dict.fromkeys(named))
 
@@ -345,10 +346,10 @@ def with_links(insights: Insights, links: Mapping[str, str]) -> Insights:
     """Return the insights with a link beside each test that has one; the paths are relative to the page."""
     return replace(
         insights,
-        flaky=tuple(replace(one, link=links.get(one.test, "")) for one in insights.flaky),
-        failing=tuple(replace(one, link=links.get(one.test, "")) for one in insights.failing),
-        slowest=tuple(replace(one, link=links.get(one.test, "")) for one in insights.slowest),
-        changes=tuple(replace(one, link=links.get(one.change.subject, "")) for one in insights.changes),
+        flaky=tuple(replace(flaky, link=links.get(flaky.test, "")) for flaky in insights.flaky),
+        failing=tuple(replace(failing, link=links.get(failing.test, "")) for failing in insights.failing),
+        slowest=tuple(replace(slow_test, link=links.get(slow_test.test, "")) for slow_test in insights.slowest),
+        changes=tuple(replace(finding, link=links.get(finding.change.subject, "")) for finding in insights.changes),
     )
 
 
@@ -357,5 +358,5 @@ def value_text(value: tuple[ValueOfSharing, ...] | Unavailable) -> str:
     if isinstance(value, Unavailable):
         return f"value of the shared model: not known, {value.reason}\n"
     lines = [f"{'':<20} {'examples':>9} {'alone':>8} {'shared':>8}"]
-    lines += [f"{one.task:<20} {one.examples:>9,} {one.alone:>8.3f} {one.shared:>8.3f}" for one in value]
+    lines += [f"{gain.task:<20} {gain.examples:>9,} {gain.alone:>8.3f} {gain.shared:>8.3f}" for gain in value]
     return "".join(f"{line}\n" for line in lines)

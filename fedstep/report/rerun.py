@@ -154,7 +154,7 @@ def _playwright_title(test: str) -> str:
     mobile(\s+@\S+)*\s+cart\.spec\.js(\s+@\S+)*\s+cart(\s+@\S+)*\s+pays
     """
     _, group, project, name = split_identity(test)
-    words = [r"\s+".join(map(_escaped, title.split())) for title in (project, group, *name.split(" › "))]
+    words = [r"\s+".join(map(_escape, title.split())) for title in (project, group, *name.split(" › "))]
     return rf"{_TAGS}\s+".join(filter(None, words)) if words[2] and name != NOT_STARTED else ""
 
 
@@ -203,7 +203,7 @@ def _title(failure: FailureVerdict) -> str:
     """
     group, name = _class_and_name(failure.test)
     variant = _VARIANT.match(name)
-    start, name = (rf"({_escaped(variant[1])}\s+)?", name[variant.end() :]) if variant else ("", name)
+    start, name = (rf"({_escape(variant[1])}\s+)?", name[variant.end() :]) if variant else ("", name)
     titles, own = _plain(group).split(), _plain(name).split()
     if not own or not titles or titles == own or _is_file(group):
         return f"{start}{_words(name)}" if own else ""
@@ -220,7 +220,7 @@ def _optional(group: str) -> str:
     group, pattern, end = group.strip(), "", 0
     for match in _BETWEEN.finditer(group):
         if match[1]:
-            pattern = rf"({pattern}{_words(group[end : match.start()])}(\s*{_escaped(match[1])}\s*|\s+))?"
+            pattern = rf"({pattern}{_words(group[end : match.start()])}(\s*{_escape(match[1])}\s*|\s+))?"
             end = match.end()
     return rf"({pattern}{_words(group[end:])}\s+)?" if group[end:] else pattern
 
@@ -262,8 +262,8 @@ def _words(title: str) -> str:
     """
     title, parts, end = title.strip(), [], 0
     for match in _BETWEEN.finditer(title):
-        separator = _escaped(match[1]) if match[1] else ""
-        parts.append(_escaped(title[end : match.start()]))
+        separator = _escape(match[1]) if match[1] else ""
+        parts.append(_escape(title[end : match.start()]))
         if not match.start():
             parts.append(rf"({separator}\s*)?")
         elif match.end() == len(title):
@@ -271,7 +271,7 @@ def _words(title: str) -> str:
         else:
             parts.append(rf"(\s*{separator}\s*|\s+)" if separator else r"\s+")
         end = match.end()
-    return "".join((*parts, _escaped(title[end:])))
+    return "".join((*parts, _escape(title[end:])))
 
 
 def _go(failures: Sequence[FailureVerdict], exists: Exists) -> _Starts:
@@ -304,7 +304,7 @@ def _go_package(group: str, exists: Exists) -> str:
     return f"./.../{group}"
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     """Escape the text for a JavaScript regular expression."""
     return re.sub(r"[\\^$.*+?()\[\]{}|/]", r"\\\g<0>", text)
 

@@ -80,7 +80,7 @@ def _total(survey: ReportSurvey) -> tuple[str, ...]:
 
 def _numbers(counts: _Counts) -> tuple[str, ...]:
     *numbers, seconds = counts
-    return (*(f"{number:,}" for number in numbers), span(seconds))
+    return (*(f"{figure:,}" for figure in numbers), span(seconds))
 
 
 def _counts(tests: Sequence[TestRun]) -> _Counts:

@@ -75,7 +75,7 @@ MOST_MEMBERS = 4  # tests of one cause that are named
 def prediction_text(prediction: Prediction, most: int = MOST_TESTS) -> str:
     """Return what to expect of the next build and `most` tests; lines end with a newline."""
     lines = [
-        *labelled_lines("Build time", _expected(prediction.duration)),
+        *labelled_lines("Build time", _format_expected(prediction.duration)),
         *labelled_lines("Failure risk", _risk(prediction.risk)),
         *labelled_lines("Flaky tests", wording.describe_flaky_count(prediction)),
         *_risks(prediction.flaky, most),
@@ -87,7 +87,7 @@ def prediction_text(prediction: Prediction, most: int = MOST_TESTS) -> str:
             f"{visible(prediction.base)}; {wording.format_knowledge(prediction)}".lstrip("; "),
         ),
     ]
-    return _finished(lines)
+    return _finish(lines)
 
 
 def triage_text(triage: TriageReport) -> str:
@@ -100,11 +100,11 @@ def triage_text(triage: TriageReport) -> str:
         *labelled_lines("Read", wording.describe_reports(triage.reading)),
         *_not_run(triage.not_run),
         *_failures(triage.groups),
-        *_muted(triage.muted),
+        *_format_muted(triage.muted),
         "",
         *_footer(triage.model, triage.status),
     ]
-    return _finished(lines)
+    return _finish(lines)
 
 
 def training_text(training: TrainReport) -> str:
@@ -121,13 +121,13 @@ def training_text(training: TrainReport) -> str:
         *(labelled_lines("Incident", visible(training.incident_reason)) if training.incident else ()),
         *_selection(training),
         *_failures(training.groups),
-        *_muted(training.muted),
+        *_format_muted(training.muted),
         *_time_changes(training.changes),
         *_risks(training.flakiest),
         "",
         *_footer(training.model, training.status),
     ]
-    return _finished(lines)
+    return _finish(lines)
 
 
 def _not_run(not_run: NotRun) -> Iterator[str]:
@@ -156,7 +156,7 @@ def _time_changes(changes: Sequence[TimeChange]) -> Iterator[str]:
     yield from ([f"  and {len(changes) - MOST_CHANGES:,} more"] if len(changes) > MOST_CHANGES else [])
 
 
-def _expected(expected: Interval | Unavailable) -> str:
+def _format_expected(expected: Interval | Unavailable) -> str:
     if isinstance(expected, Unavailable):
         return f"not known: {visible(expected.reason)}"
     return f"{wording.format_interval(expected)}{_jenkins(expected)}"
@@ -244,7 +244,7 @@ def _risks(risks: Sequence[TestRisk], most: int = MOST_TESTS) -> Iterator[str]:
 
 def _suspects(suspects: Sequence[TestRisk]) -> Iterator[str]:
     """Name the tests that are only suspected; they were never seen to flip. One without a reason is left out."""
-    suspicions = [(risk, _told(causes)) for risk in suspects if (causes := wording.rank_suspicions(risk))]
+    suspicions = [(risk, _format_causes(causes)) for risk in suspects if (causes := wording.rank_suspicions(risk))]
     if suspicions:
         yield from ("", "Worth a look: never seen to flip, but like tests that do")
     for risk, reasons in suspicions:
@@ -260,17 +260,17 @@ def _failures(groups: Sequence[FailureGroup]) -> Iterator[str]:
         failure = group.first
         is_judged = group.kind != "incident"
         verdict = f"{visible(failure.verdict, 10):<10} {percent(failure.flaky_probability):>5}"
-        yield from _named(f"  {verdict if is_judged else 'incident':<16}  ", failure.test)
+        yield from _format_name(f"  {verdict if is_judged else 'incident':<16}  ", failure.test)
         for line in failure.message.splitlines():
             yield from wrap(visible(line, 300), 20)
         yield from wrap("; ".join(filter(None, (wording.describe_group(group), _place(failure)))), 20)
         yield from wrap(visible(failure.last_touched and f"file last changed by {failure.last_touched}", 120), 20)
-        causes = _told(wording.rank_failure_causes(failure.reasons)) if is_judged else ""
+        causes = _format_causes(wording.rank_failure_causes(failure.reasons)) if is_judged else ""
         yield from wrap(wording.AS_ABOVE if causes and causes == above else causes, 20)
         above = causes
         for other in group.failures[1:MOST_MEMBERS]:
             verdict = "" if other.verdict == failure.verdict else f"{visible(other.verdict, 10)} "
-            yield from _named(f"{'':20}also {verdict}", other.test)
+            yield from _format_name(f"{'':20}also {verdict}", other.test)
         if len(group.failures) > MOST_MEMBERS:
             yield f"{'':20}and {len(group.failures) - MOST_MEMBERS:,} more with the same cause"
     yield from _more(len(groups) - MOST_FAILURES)
@@ -278,7 +278,7 @@ def _failures(groups: Sequence[FailureGroup]) -> Iterator[str]:
         yield "  (+ speaks for a flake, - for a regression)"
 
 
-def _named(begin: str, test: str) -> Iterator[str]:
+def _format_name(begin: str, test: str) -> Iterator[str]:
     """Yield the name of a test in full, to be copied: on a line of its own where it does not fit, indented."""
     name = visible(test, 1000)
     if len(begin) + columns(name) <= WIDTH:
@@ -288,7 +288,7 @@ def _named(begin: str, test: str) -> Iterator[str]:
         yield f"{'':{min(20, max(WIDTH - columns(name), 0))}}{name}"
 
 
-def _muted(muted: Sequence[MutedFailure]) -> Iterator[str]:
+def _format_muted(muted: Sequence[MutedFailure]) -> Iterator[str]:
     if muted:
         yield from ("", "Muted failures, not counted")
     for failure, owner, reason, until in muted[:MOST_FAILURES]:
@@ -303,20 +303,20 @@ def _place(failure: FailureVerdict) -> str:
 
 
 def _because(reasons: Iterable[FeatureContribution], subject: str = "test") -> str:
-    return _told(wording.rank_causes(reasons, subject))
+    return _format_causes(wording.rank_causes(reasons, subject))
 
 
-def _told(causes: Iterable[wording.ReasonPhrase]) -> str:
-    return "; ".join(" ".join(filter(None, (cause.sign, cause.phrase, _quoted(cause)))) for cause in causes)
+def _format_causes(causes: Iterable[wording.ReasonPhrase]) -> str:
+    return "; ".join(" ".join(filter(None, (cause.sign, cause.phrase, _quote_word(cause)))) for cause in causes)
 
 
-def _quoted(cause: wording.ReasonPhrase) -> str:
+def _quote_word(cause: wording.ReasonPhrase) -> str:
     return f'"{visible(cause.word, 40)}"' if cause.phrase and cause.word else visible(cause.word, 40)
 
 
-def _more(number: int) -> Iterator[str]:
-    if number > 0:
-        yield f"  and {number:,} more"
+def _more(left_out: int) -> Iterator[str]:
+    if left_out > 0:
+        yield f"  and {left_out:,} more"
 
 
 def _footer(model: ModelUsed, status: str, basis: str = "") -> Iterator[str]:
@@ -327,7 +327,7 @@ def _footer(model: ModelUsed, status: str, basis: str = "") -> Iterator[str]:
     yield from labelled_lines("Status", wording.STATUS.get(status, visible(status)))
 
 
-def _finished(lines: Iterable[str]) -> str:
+def _finish(lines: Iterable[str]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -24,7 +24,7 @@ def visible(text: str, most: int = MOST_COLUMNS) -> str:
     """
     text = shorten(text, 4 * most)  # a name of a megabyte costs no more than a long one
     if not (text.isascii() and text.isprintable()):
-        text = "".join(map(_shown, text))
+        text = "".join(map(_show_character, text))
     return shorten(_no_command(text), most)
 
 
@@ -45,7 +45,7 @@ def columns(text: str) -> int:
     return len(text) if text.isascii() else sum(1 + (character >= "\u1100" and character != "…") for character in text)
 
 
-def _shown(character: str) -> str:
+def _show_character(character: str) -> str:
     if character.isprintable() and ord(character) not in _INVISIBLE:
         return character
     return character.encode("unicode_escape").decode("ascii")
@@ -114,13 +114,13 @@ def size(bytes_: int) -> str:
     return f"{_few_digits(bytes_ / 1e6)} MB"
 
 
-def count(number: int, noun: str, plural: str = "") -> str:
+def count(amount: int, noun: str, plural: str = "") -> str:
     """Format a number with its noun.
 
     >>> count(1, "test"), count(1204, "test")
     ('1 test', '1,204 tests')
     """
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+    return f"{amount:,} {noun if amount == 1 else plural or noun + 's'}"
 
 
 def spread(low: float, high: float) -> str:
@@ -132,7 +132,7 @@ def spread(low: float, high: float) -> str:
     return f"{span(low)} – {span(high)}"
 
 
-def _few_digits(number: float) -> str:
-    if number < 0.001:
+def _few_digits(value: float) -> str:
+    if value < 0.001:
         return "0"
-    return f"{number:.0f}" if number >= 9.95 else f"{number:.2g}"
+    return f"{value:.0f}" if value >= 9.95 else f"{value:.2g}"

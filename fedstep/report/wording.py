@@ -141,8 +141,8 @@ CHOICES: Mapping[str, Mapping[str, str]] = {
 }
 
 
-def _plain(number: float) -> str:
-    return f"{number:g}"
+def _plain(value: float) -> str:
+    return f"{value:g}"
 
 
 def _share(share: float) -> str:
@@ -429,7 +429,7 @@ def rank_causes(reasons: Iterable[FeatureContribution], subject: str = "test") -
         if reason.feature and part != "bias" and not part.startswith("recent-") and part != "runs-known":
             concepts.setdefault(_concept(part, subject) or reason.feature, []).append(reason)
     is_new = facts.get("runs-known") == "0"
-    sums = {name: sum(one.contribution for one in members) for name, members in concepts.items()}
+    sums = {name: sum(member.contribution for member in members) for name, members in concepts.items()}
     least = max(SMALLEST, LEAST_SHARE * max(map(abs, sums.values()), default=0.0))
     ranked = sorted((name for name in sums if abs(sums[name]) >= least), key=lambda name: -abs(sums[name]))
     causes = [ReasonPhrase(NO_HISTORY, "", 0.0)] if is_new else []
@@ -466,17 +466,19 @@ def _tell(
     """Return phrase and word of a cause; None where nothing that can be said speaks the way it counts."""
     if concept == "words":
         return _tell_words(members, total)
-    counted = _counted(concept, facts, total > 0)
+    counted = _phrase_count(concept, facts, total > 0)
     if counted is not None:
         return (counted, "") if counted else None
-    alike = sorted((one for one in members if one.contribution * total > 0), key=lambda one: -abs(one.contribution))
-    for one in alike:
-        part, _, answer = one.feature.partition("=")
-        if abs(one.contribution) < TELLER_SHARE * abs(total) or _contradicts(part, answer, total > 0):
+    alike = sorted(
+        (member for member in members if member.contribution * total > 0), key=lambda member: -abs(member.contribution)
+    )
+    for member in alike:
+        part, _, answer = member.feature.partition("=")
+        if abs(member.contribution) < TELLER_SHARE * abs(total) or _contradicts(part, answer, total > 0):
             continue
         if part in ("seconds", "seconds-ratio") and _float(facts.get("seconds", "nan")) < SHORTEST_TOLD:
             continue
-        phrase, word = phrase_feature(one.feature, subject, raises=total > 0)
+        phrase, word = phrase_feature(member.feature, subject, raises=total > 0)
         if phrase or word:
             return phrase, word
     return None
@@ -502,16 +504,16 @@ def _contradicts(part: str, answer: str, raises: bool) -> bool:
 def _tell_words(members: Sequence[FeatureContribution], total: float) -> tuple[str, str] | None:
     """Return the words that speak the way their sum does, at most two of one place."""
     words = [
-        one
-        for one in members
-        if "=" in one.feature and one.contribution * total > 0 and abs(one.contribution) >= SMALLEST_WORD
+        member
+        for member in members
+        if "=" in member.feature and member.contribution * total > 0 and abs(member.contribution) >= SMALLEST_WORD
     ]
-    words = [one for one in words if _is_telling(*one.feature.split("=", 1))]
+    words = [member for member in words if _is_telling(*member.feature.split("=", 1))]
     if not words:
         return None
-    words.sort(key=lambda one: -abs(one.contribution))
+    words.sort(key=lambda member: -abs(member.contribution))
     part = words[0].feature.partition("=")[0]
-    listed = [one.feature.partition("=")[2] for one in words if one.feature.startswith(f"{part}=")]
+    listed = [member.feature.partition("=")[2] for member in words if member.feature.startswith(f"{part}=")]
     return WORDS[part], ", ".join(listed[:MOST_WORDS])
 
 
@@ -519,7 +521,7 @@ def _is_telling(part: str, word: str) -> bool:
     return part in WORDS and f" {word} " in TELLING_WORDS
 
 
-def _counted(concept: str, facts: Mapping[str, str], raises: bool) -> str | None:
+def _phrase_count(concept: str, facts: Mapping[str, str], raises: bool) -> str | None:
     """Return a phrase with a count of recent runs or builds, "" where it would contradict; None where none is known."""
     runs, builds = _whole(facts.get("recent-runs")), _whole(facts.get("recent-builds"))
     if concept == "flips" and runs:
@@ -584,17 +586,17 @@ def _share_broken(facts: Mapping[str, str]) -> float:
     return _whole(facts.get("recent-broken")) / max(_whole(facts.get("recent-builds")), 1)
 
 
-def _times(number: int) -> str:
-    return "once" if number == 1 else f"{number} times"
+def _times(occurrences: int) -> str:
+    return "once" if occurrences == 1 else f"{occurrences} times"
 
 
-def _plural(number: int, noun: str) -> str:
-    return noun if number == 1 else f"{number} {noun}s"
+def _plural(amount: int, noun: str) -> str:
+    return noun if amount == 1 else f"{amount} {noun}s"
 
 
 def _whole(text: str | None) -> int:
-    number = _float(text or "")
-    return int(number) if isfinite(number) else 0
+    value = _float(text or "")
+    return int(value) if isfinite(value) else 0
 
 
 def phrase_feature(feature: str, subject: str = "test", *, raises: bool = True) -> tuple[str, str]:
@@ -608,7 +610,7 @@ def phrase_feature(feature: str, subject: str = "test", *, raises: bool = True) 
         return WORDS[part], answer
     if part in SIGNED and answer:
         return SIGNED[part][not raises], ""
-    phrase = _choice(part, answer, subject) or _absent(part, answer, subject) or _number(part, answer, subject)
+    phrase = _choice(part, answer, subject) or _phrase_absent(part, answer, subject) or _number(part, answer, subject)
     return (phrase, "") if phrase else ("", feature if answer else part or feature)
 
 
@@ -616,13 +618,13 @@ def _choice(part: str, answer: str, subject: str) -> str:
     for entry, n, whose in _entries(CHOICES, part, subject):
         template = entry.get("" if entry.keys() == {""} else answer, "")
         if template:
-            return _joined(template, n=n, whose=whose)
+            return _fill(template, n=n, whose=whose)
     return ""
 
 
-def _absent(part: str, answer: str, subject: str) -> str:
+def _phrase_absent(part: str, answer: str, subject: str) -> str:
     entries = _entries(ABSENT, part, subject) if answer == "absent" else iter(())
-    return next((_joined(template, whose=whose) for template, _, whose in entries), "")
+    return next((_fill(template, whose=whose) for template, _, whose in entries), "")
 
 
 def _number(part: str, answer: str, subject: str) -> str:
@@ -631,7 +633,7 @@ def _number(part: str, answer: str, subject: str) -> str:
     if entry is None or not isfinite(value):
         return ""
     (template, write), window, whose = entry
-    return _joined(template, write(value), n=window, whose=whose)
+    return _fill(template, write(value), n=window, whose=whose)
 
 
 def _entries(table: Mapping[str, Entry], part: str, subject: str) -> Iterator[tuple[Entry, str, str]]:
@@ -646,7 +648,7 @@ def _entries(table: Mapping[str, Entry], part: str, subject: str) -> Iterator[tu
             yield table[key], window, ""
 
 
-def _joined(template: str, value: str = "", n: str = "", whose: str = "") -> str:
+def _fill(template: str, value: str = "", n: str = "", whose: str = "") -> str:
     return " ".join(template.format(value, n=n, whose=whose).split())
 
 
@@ -983,7 +985,7 @@ def count_verdicts(failures: Sequence[FailureVerdict]) -> str:
     counts = {verdict: sum(failure.verdict == verdict for failure in failures) for verdict in VERDICTS}
     nouns = {"regression": "likely regression", "unsure": "unsure", "flaky": "likely flaky"}
     plurals = {"regression": "likely regressions", "unsure": "unsure", "flaky": "likely flaky"}
-    return ", ".join(count(number, nouns[verdict], plurals[verdict]) for verdict, number in counts.items() if number)
+    return ", ".join(count(total, nouns[verdict], plurals[verdict]) for verdict, total in counts.items() if total)
 
 
 GROUP_KINDS: Mapping[str, str] = {

@@ -314,7 +314,7 @@ class Task(NamedTuple):
 
     def first(self, part: str) -> int:
         """Return the first coordinate of the part with this name."""
-        return _starts(self.parts)[[one.name for one in self.parts].index(part)]
+        return _starts(self.parts)[[encoder.name for encoder in self.parts].index(part)]
 
     def spans(self) -> Iterator[tuple[Encoder, int, int]]:
         """Return each part with its first coordinate, and the one behind its last."""
@@ -365,12 +365,14 @@ class Task(NamedTuple):
         """
         ends = (*_starts(self.parts)[1:], len(weights))
         spans = zip(self.parts, self._in_order(columns), _starts(self.parts), ends, strict=True)
-        return list(map(sum, zip(*(_added(part, column, weights[a:b]) for part, column, a, b in spans), strict=True)))
+        return list(
+            map(sum, zip(*(_add_column(part, column, weights[a:b]) for part, column, a, b in spans), strict=True))
+        )
 
     def added(self, part: str, weights: Sequence[float], column: Sequence[Value]) -> list[float]:
         """Return what each value of one part, given by its name, adds to the margin of its row."""
         encoder, start, end = next(span for span in self.spans() if span[0].name == part)
-        return list(_added(encoder, column, weights[start:end]))
+        return list(_add_column(encoder, column, weights[start:end]))
 
     def _in_order(self, by_name: Mapping[str, _T]) -> list[_T]:
         names = [part.name for part in self.parts]
@@ -459,7 +461,7 @@ def _word_lists(parts: tuple[Encoder, ...]) -> tuple[tuple[int, BagOfWords], ...
     )
 
 
-def _added(part: Encoder, column: Sequence[Value], weights: Sequence[float]) -> Iterable[float]:
+def _add_column(part: Encoder, column: Sequence[Value], weights: Sequence[float]) -> Iterable[float]:
     """Return what each value of a column adds to its row's margin."""
     if isinstance(part, BagOfWords):  # hardly any two tests have the same words
         weigh = weights.__getitem__
@@ -497,4 +499,4 @@ def _vocabulary() -> list[tuple[str, str]]:
 
 
 def _index(words: Sequence[tuple[str, str]], letter: str) -> dict[str, int]:
-    return {word: number for number, word in enumerate(word for word, where in words if letter in where)}
+    return {word: index for index, word in enumerate(word for word, where in words if letter in where)}

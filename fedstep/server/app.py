@@ -27,7 +27,7 @@ from fedstep.server.dashboard import DashboardPage, DashboardReader
 from fedstep.server.health import HealthEndpoints
 from fedstep.server.http_messages import HttpProblem, as_json, on_crash, on_http_error
 from fedstep.server.identity import TokenBook
-from fedstep.server.listener import checked, listener, run, start_logging
+from fedstep.server.listener import check_tls, listener, run, start_logging
 from fedstep.server.metrics import Metrics, TimedApp
 from fedstep.server.models import ModelEndpoint
 from fedstep.server.openapi import document
@@ -112,7 +112,7 @@ def serve(
     work, before anything listens.
     """
     start_logging(settings.log_format, settings.log_level)
-    scheme = "https" if settings.tls and checked(settings.tls) else "http"
+    scheme = "https" if settings.tls and check_tls(settings.tls) else "http"
     with explain_errors(settings.store):
         app = create(settings)
         warn_of_others(settings.store)

@@ -28,7 +28,7 @@ class RequestGuard:
     def __init__(self, settings: Settings, book: TokenBook, clock: Callable[[], float] = time.time) -> None:
         """Raise UsageError if anyone could send."""
         verify = Verifier(settings.issuers, settings.audience, clock=clock) if settings.issuers else None
-        closed = bool(settings.proxies or book.listed())
+        closed = bool(settings.proxies or book.list_tokens())
         self._keeper = doorkeeper(settings.host, settings.tokens, book.senders(), verify, closed)
         self._book, self._limiter = book, RateLimiter(settings.allowances)
         self._projects = ProjectLimiter(settings.owner_projects)
@@ -37,7 +37,7 @@ class RequestGuard:
 
     async def writer(self, request: Request) -> Identity:
         """Return the sender of an update, and count it. Raise HttpProblem: 401, 403, 429, 503."""
-        sender = await self._identified(request)
+        sender = await self._identify(request)
         who, seconds = self._limiter.take(sender, time.monotonic())
         if seconds:
             text = f"This {who} has sent more than it may for now. Send it again in {seconds} s."
@@ -70,7 +70,7 @@ class RequestGuard:
             text = f"This address has read more than it may for now. Ask again in {seconds} s."
             raise HttpProblem(429, "too-many-reads", text, retry_after=seconds)
         if self._private:
-            await self._identified(request)
+            await self._identify(request)
 
     async def watch(self) -> None:
         """Reload the tokens of the store periodically, until cancelled."""
@@ -81,7 +81,7 @@ class RequestGuard:
             except Exception:
                 log.exception("the tokens cannot be read; those known last are accepted")
 
-    async def _identified(self, request: Request) -> Identity:
+    async def _identify(self, request: Request) -> Identity:
         try:
             sender = await self._keeper.identify(header(request, b"authorization"))
         except IssuerUnreachable as error:

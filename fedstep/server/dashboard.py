@@ -302,10 +302,10 @@ def figures(exposition: bytes) -> ProcessCounters:
         outcomes.update({labels["outcome"]: int(value) for labels, value in samples.get(name, ())})
     accepted, repeats = outcomes.pop("accepted", 0), outcomes.pop("repeat", 0)
     refused = dict(sorted(outcomes.items(), key=lambda pair: -pair[1]))
-    return ProcessCounters(accepted, repeats, refused, _clipped(samples), _staleness(samples))
+    return ProcessCounters(accepted, repeats, refused, _clipped_shares(samples), _staleness(samples))
 
 
-def _clipped(samples: Mapping[str, Samples]) -> Mapping[str, float]:
+def _clipped_shares(samples: Mapping[str, Samples]) -> Mapping[str, float]:
     at_bound = {labels["task"]: value for labels, value in samples.get("fedstep_deltas_at_bound_total", ())}
     deltas = {labels["task"]: value for labels, value in samples.get("fedstep_deltas_total", ())}
     return {task: at_bound.get(task, 0.0) / count for task, count in deltas.items() if count}

@@ -114,7 +114,9 @@ def _draw_bernoulli_exp(numerator: int, denominator: int, below: Below) -> bool:
 
 
 LIFE = 0.5  # of a task's bound: what a project's contributions add up to; most are longer, and noise is in proportion
-VOTE = 0.25  # in the vector: of an evaluation at the gate's reach, and of its count; four tasks' are 0.71 at most
+EVALUATION_SIZE = (
+    0.25  # in the vector: of an evaluation at the gate's reach, and of its count; four tasks' are 0.71 at most
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +186,7 @@ def _evaluation(given: AggregationInput, name: str, score: TrialScore, gate: Gat
     trial = given.current.trials.get(name)
     if trial is None or trial.version != score.trial:
         return np.zeros(2)
-    return VOTE * np.array([1.0, max(-1.0, min(1.0, score.difference / gate.reach))])
+    return EVALUATION_SIZE * np.array([1.0, max(-1.0, min(1.0, score.difference / gate.reach))])
 
 
 def _split(
@@ -192,8 +194,10 @@ def _split(
 ) -> tuple[Mapping[str, TaskSum], Mapping[str, EvaluationSum]]:
     """Return what the noised vector says of each task: the sum of its deltas, and the sum of its evaluations."""
     tasks, sums, releases, start = given.current.candidate.vectors, {}, {}, 0
-    evaluations = steps[-2 * len(tasks) :].reshape(-1, 2) / (GRID * VOTE)
-    variance = 2.0 * (noise.multiplier / VOTE) ** 2  # of the sum, and of the count at the largest mean, which is 1
+    evaluations = steps[-2 * len(tasks) :].reshape(-1, 2) / (GRID * EVALUATION_SIZE)
+    variance = (
+        2.0 * (noise.multiplier / EVALUATION_SIZE) ** 2
+    )  # of the sum, and of the count at the largest mean, which is 1
     for (name, vector), (count, total) in zip(tasks.items(), evaluations, strict=True):
         sums[name] = TaskSum(steps[start : start + len(vector)], noise.share / GRID)
         releases[name] = EvaluationSum(float(count), float(total), variance)

@@ -125,7 +125,7 @@ async def plain_body(request: Request, limits: Limits) -> bytes:
         raise HttpProblem(
             415, "encoding", "The body is in an encoding that is not known here. Send it plain or as gzip."
         )
-    body = await _received(request, limits)
+    body = await _receive(request, limits)
     if encoding == "identity":
         return body
     try:
@@ -147,7 +147,7 @@ def header(request: Request, name: bytes) -> str:
     return value.decode("latin-1")
 
 
-async def bounded(request: Request, most: int) -> bytes:
+async def read_bounded_body(request: Request, most: int) -> bytes:
     """Return the body; of one larger than `most` bytes, at least its first `most` + 1.
 
     Raise ClientDisconnect.
@@ -166,12 +166,12 @@ async def bounded(request: Request, most: int) -> bytes:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-async def _received(request: Request, limits: Limits) -> bytes:
-    if _declared(request) > PATIENCE * limits.body:
+async def _receive(request: Request, limits: Limits) -> bytes:
+    if _declared_length(request) > PATIENCE * limits.body:
         raise _too_large(limits)
     try:
         async with asyncio.timeout(limits.seconds):
-            body = await bounded(request, limits.body)
+            body = await read_bounded_body(request, limits.body)
     except TimeoutError as error:
         raise HttpProblem(408, "slow", f"The body took longer than {limits.seconds:g} s. Send it again.") from error
     except ClientDisconnect as error:
@@ -185,6 +185,6 @@ def _too_large(limits: Limits) -> HttpProblem:
     return HttpProblem(413, "too-large", f"The body has more than {limits.body} bytes. An update is a few kB.")
 
 
-def _declared(request: Request) -> int:
+def _declared_length(request: Request) -> int:
     text = header(request, b"content-length")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else 0

@@ -183,7 +183,7 @@ class TokenBook:
             raise UsageError(f"no token in use is named {named[:80]!r}", remedy)
         return count
 
-    def listed(self) -> tuple[StoredToken, ...]:
+    def list_tokens(self) -> tuple[StoredToken, ...]:
         """Return all tokens, revoked ones too, ordered by name."""
         with self._reader.begin() as connection:
             rows = connection.execute(select(tokens).order_by(tokens.c.name, tokens.c.created)).all()

@@ -47,7 +47,7 @@ def listener(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def checked(tls: Tls) -> Tls:
+def check_tls(tls: Tls) -> Tls:
     """Return the same files. Raise UsageError unless they are a certificate and its key."""
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key, password="")
@@ -60,7 +60,7 @@ def checked(tls: Tls) -> Tls:
     return tls
 
 
-def run(app: ASGIApp, door: socket.socket, settings: Settings, stopping: Callable[[], None]) -> None:
+def run(app: ASGIApp, bound_socket: socket.socket, settings: Settings, stopping: Callable[[], None]) -> None:
     """Serve until SIGTERM or SIGINT; then call `stopping` and finish the running requests."""
     config = uvicorn.Config(
         app,
@@ -82,7 +82,7 @@ def run(app: ASGIApp, door: socket.socket, settings: Settings, stopping: Callabl
     before = signal.signal(signal.SIGTERM, lambda *_: None)
     try:
         with suppress(KeyboardInterrupt):
-            _NotifyingServer(config, stopping).run(sockets=[door])
+            _NotifyingServer(config, stopping).run(sockets=[bound_socket])
     finally:
         signal.signal(signal.SIGTERM, before)
 

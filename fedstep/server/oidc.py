@@ -329,15 +329,15 @@ class Verifier:
         if sender and self._clock() < expires:
             return sender
         try:
-            return await self._verified(token, digest)
+            return await self._verify(token, digest)
         except (wrong.PyJWTError, ValueError, RecursionError, OverflowError) as error:
             return self._why_not(error)
 
-    async def _verified(self, token: str, digest: str) -> Identity | AccessDenied:
+    async def _verify(self, token: str, digest: str) -> Identity | AccessDenied:
         if len(token) > LONGEST:
             return AccessDenied(f"the token has more than {LONGEST} characters", "Send it as the CI gave it.")
         # Unverified, and used only to choose the issuer and the key. Not parsed by PyJWT, which takes 0.1 ms.
-        header, payload = (_unverified(part) for part in token.split(".")[:2])
+        header, payload = (_decode_unverified(part) for part in token.split(".")[:2])
         kid, algorithm, claimed = header.get("kid"), header.get("alg"), payload.get("iss")
         if algorithm not in ALGORITHMS.values() or not isinstance(kid, str):
             return AccessDenied(
@@ -360,9 +360,9 @@ class Verifier:
             leeway=LEEWAY,
             options={"require": ["exp", "iat", "iss", "aud"]},
         )
-        return self._remembered(digest, claims, issuer.sender(claims))
+        return self._remember(digest, claims, issuer.sender(claims))
 
-    def _remembered(
+    def _remember(
         self, digest: str, claims: dict[str, Any], sender: Identity | AccessDenied
     ) -> Identity | AccessDenied:
         if isinstance(sender, Identity):
@@ -379,7 +379,7 @@ class Verifier:
         return MALFORMED
 
 
-def _unverified(part: str) -> dict[str, Any]:
+def _decode_unverified(part: str) -> dict[str, Any]:
     """Return the JSON object in the first or second part of a JWT. Raise ValueError."""
     parsed = json.loads(urlsafe_b64decode(part + "=" * (-len(part) % 4)))
     if not isinstance(parsed, dict):

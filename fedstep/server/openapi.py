@@ -253,14 +253,14 @@ ROUND_REFUSALS = ("400", "401", "408", "409", "413", "415", "422", "500", "503")
 
 def leader_document(shape: SchemaShape) -> Mapping[str, object]:
     """Return the document of a leader, which accepts masked shares instead of updates."""
-    whole = _copied(shape)
+    whole = _copy(shape)
     sending = whole["paths"].pop("/v1/updates")["post"]
     return whole | {"paths": {"/v1/shares": {"post": _share_route(sending, "masked")}, **whole["paths"]}}
 
 
 def helper_document(shape: SchemaShape) -> Mapping[str, object]:
     """Return the document of a helper, which accepts seeds, and rounds from the leader."""
-    whole = _copied(shape)
+    whole = _copy(shape)
     sending = whole["paths"]["/v1/updates"]["post"]
     share_routes = {"/v1/shares": {"post": _share_route(sending, "seed")}, "/v1/rounds": {"post": _round(sending)}}
     paths = share_routes | {name: whole["paths"][name] for name in HELPER_ROUTES}
@@ -268,7 +268,7 @@ def helper_document(shape: SchemaShape) -> Mapping[str, object]:
     return whole | {"paths": paths, "components": whole["components"] | {"schemas": schemas}}
 
 
-def _copied(shape: SchemaShape) -> dict[str, Any]:  # Any: JSON of any depth
+def _copy(shape: SchemaShape) -> dict[str, Any]:  # Any: JSON of any depth
     copy: dict[str, Any] = json.loads(json.dumps(document(shape)))
     return copy
 

@@ -28,7 +28,7 @@ home, channel = ProjectStore(f"{root}/.git/fedstep"), open_channel(root, "")
 fetch_and_import(home, channel, 60, time.time())
 home.prepare()
 at = 1_790_000_000.0 + 600 * number + job
-name = home.keyed("build", str(number), str(job))
+name = home.keyed_hash("build", str(number), str(job))
 home.log.append(BuildRecord(name, at, at + 9, 9.0, "unit||mark", BuildOutcome.PASSED))
 while time.time() < gate:
     time.sleep(0.001)

@@ -73,7 +73,7 @@ class Pair:
             trials = {name: trial.version for name, trial in current.trials.items()}
             return choose_parts(waiting, current.candidate.version, trials, 9.0, AT_ONCE, fewest)
 
-        return self.leader.planned(choose, STALENESS)
+        return self.leader.plan(choose, STALENESS)
 
     def settle(self, body: bytes, answer: bytes, fewest: int = FEWEST):
         proposal = unpack_proposal(body)

@@ -44,13 +44,13 @@ def compare_published(folder: Path) -> Iterator[tuple[str, float, dict[str, floa
         rows = list(csv.DictReader(file))
     for project in find_projects([folder], ("builds",)):
         tally, from_passed = study.tallies[project.name], _predict_from_passed(read_builds(project.path)[0])
-        place = {int(number): index for index, number in enumerate(tally.column("number"))}
+        place = {int(number): index for index, number in enumerate(tally.column("build_index"))}
         split = [row for row in rows if row["project"] == project.name and int(row["number"]) in place]
         chosen = [place[int(row["number"])] for row in split]
         truth = tally.column("truth")[chosen]
         jenkins = float(np.abs(tally.guesses()["jenkins"][chosen] - truth).mean())
         said = {model: np.array([float(row[model]) for row in split]) for model in MODELS}
-        said["fedstep"] = tally.column("said")[chosen]
+        said["fedstep"] = tally.column("predicted")[chosen]
         said["fedstep_from_passed"] = np.array([from_passed[int(row["number"])] for row in split])
         yield project.name, jenkins, {name: float(np.abs(one - truth).mean()) / jenkins for name, one in said.items()}
 
@@ -118,7 +118,7 @@ def builds_until_followed(shift: Shift) -> int:
 
 def _predicted(builds: Sequence[PastBuild]) -> dict[int, float]:
     project = SimulatedProject("", TASK, LocalOnly(TASK))
-    return {one.number: one.said for step in build_steps(builds, TASK) for one in project.live(step)}
+    return {one.build_index: one.predicted for step in build_steps(builds, TASK) for one in project.live(step)}
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from fedstep.errors import InputError
 from fedstep.evaluation.corpus import find_projects
 from fedstep.evaluation.replay import Extracted, extract
 from fedstep.evaluation.scores import Tally, scoring_of
-from fedstep.evaluation.simulated_federation import keyed_by, lessons, predicted
+from fedstep.evaluation.simulated_federation import key_by, lessons, predict_left_out
 from fedstep.federation.messages import Model, PrivacyGuarantee, Vector, pack_update
 from fedstep.federation.update_builder import make_update
 from fedstep.ingest.change_impact import group_of
@@ -123,7 +123,7 @@ def _turn(
     weights = _learned(projects, plan.releases, noise, draw) if projects else schema().tasks[TASK].start()
     for one in held_out:
         tally = Tally()
-        for prediction in predicted(TASK, one, list(weights)):
+        for prediction in predict_left_out(TASK, one, list(weights)):
             tally.add(prediction)
         yield one.project, tally
 
@@ -181,7 +181,7 @@ def _updates(
     model = Model(schema().digest, task.version, task.version, "", task.vectors, task.vectors)
     for number, rows in enumerate(projects, first):
         backlog = ExampleQueue(waiting={TASK: tuple(draw.sample(rows, len(rows)))})
-        update, _ = make_update(backlog, model, keyed_by(f"project {number} {task.version}"))
+        update, _ = make_update(backlog, model, key_by(f"project {number} {task.version}"))
         if not isinstance(update, Unavailable):
             yield StoredUpdate(pack_update(update), project=str(number))
 

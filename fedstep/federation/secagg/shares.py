@@ -50,7 +50,7 @@ Residues: TypeAlias = "array[int]"  # type code "Q": numbers modulo 2^64
 class MaskedShare(NamedTuple):
     """The leader's share: by task the quantised delta with the score as its last number, less the pad, modulo 2^64.
 
-    `trials` has every task of the update: the version of the snapshot that its score evaluates, -1 where it has none.
+    `trials` has every task of the update: the version on trial that its score evaluates, -1 where it has none.
     `pair` is the hash of the seed that the pads are derived from, so that shares of two splits are never combined.
     """
 
@@ -289,7 +289,7 @@ def quantise(vector: Sequence[float], bound: float, noise: Iterable[float] = rep
     if max(map(abs, vector), default=0.0) > bound:
         raise WireError(f"a number of the update is over its bound {bound:g}", "Clip it before it is shared.")
     steps = LEVELS / bound
-    return array("q", [round(number * steps + drawn) for number, drawn in zip(vector, noise, strict=False)])
+    return array("q", [round(coordinate * steps + drawn) for coordinate, drawn in zip(vector, noise, strict=False)])
 
 
 def derive_task_seeds(share: SeedShare) -> Mapping[str, bytes]:

@@ -73,15 +73,15 @@ class HelperStore(ShareStore):
         """
         body = pack_proposal(proposal)
         with self._engine.begin() as connection:
-            known = connection.execute(select(rounds).where(rounds.c.number == proposal.number)).one_or_none()
+            known = connection.execute(select(rounds).where(rounds.c.number == proposal.round_number)).one_or_none()
             if known and known.proposal == body and known.answer:
                 return bytes(known.answer)
             newest = connection.scalar(select(func.max(rounds.c.number))) or 0
-            if proposal.number <= newest:
-                raise WireError(f"round {proposal.number} is over", f"The next one is {newest + 1}.")
-            parts = (self._released(connection, proposal.number, part, fewest, sizes) for part in proposal.parts)
-            answer = pack_reply(RoundReply(proposal.number, tuple(pads for pads in parts if pads)))
-            row = {"number": proposal.number, "proposal": body, "answer": answer, "settled": True}
+            if proposal.round_number <= newest:
+                raise WireError(f"round {proposal.round_number} is over", f"The next one is {newest + 1}.")
+            parts = (self._release(connection, proposal.round_number, part, fewest, sizes) for part in proposal.parts)
+            answer = pack_reply(RoundReply(proposal.round_number, tuple(pads for pads in parts if pads)))
+            row = {"number": proposal.round_number, "proposal": body, "answer": answer, "settled": True}
             connection.execute(delete(rounds))  # the newest says what is over
             connection.execute(insert(rounds), row)
         truncate_wal(self._engine)
@@ -92,15 +92,15 @@ class HelperStore(ShareStore):
         with self._reader.begin() as connection:
             return connection.scalar(select(func.max(rounds.c.number))) or 0
 
-    def _released(
-        self, connection: Connection, number: int, part: RoundPart, fewest: int, sizes: Mapping[str, int]
+    def _release(
+        self, connection: Connection, round_number: int, part: RoundPart, fewest: int, sizes: Mapping[str, int]
     ) -> MaskSum | None:
         seeds = self._seeds(connection, part)
         if len(seeds) < fewest:
             return None
         total = sum_masks(seeds.values(), sizes[part.task] + (part.trial >= 0))
         which = shares.c.id.in_(list(seeds)) & (shares.c.task == part.task)
-        connection.execute(update(shares).where(which).values(round=number, body=None))
+        connection.execute(update(shares).where(which).values(round=round_number, body=None))
         return MaskSum(part.task, tuple(seeds), total)
 
     def _seeds(self, connection: Connection, part: RoundPart) -> Mapping[str, bytes]:
@@ -143,7 +143,7 @@ def create_helper_app(
             Route("/healthz", helper.health, methods=["GET"]),
             Route("/readyz", helper.ready, methods=["GET"]),
             Route("/metrics", helper.figures, methods=["GET"]),
-            Route("/openapi.json", helper.described, methods=["GET"]),
+            Route("/openapi.json", helper.describe, methods=["GET"]),
         ],
         middleware=[Middleware(TimedApp, metrics=helper.metrics)],
         exception_handlers={HttpProblem: on_problem, HTTPException: on_http_error, Exception: on_crash},
@@ -189,7 +189,7 @@ class Helper:
 
     async def round(self, request: Request) -> Response:
         """POST /v1/rounds: the sums of the masks of the proposed updates, signed."""
-        proposal, body = await self._proposed(request)
+        proposal, body = await self._read_proposal(request)
         fewest, sizes = self._min_projects, self._shape.sizes
         try:
             answer = await asyncio.to_thread(self._store.answer, proposal, fewest, sizes)
@@ -198,7 +198,10 @@ class Helper:
             raise HttpProblem(409, "round", str(error), {"newest": str(newest)}) from error
         released = {task_of(part): len(part["ids"]) for part in json.loads(answer)["parts"]}
         log.info(
-            "round %d: %d tasks proposed, released %s", proposal.number, len(proposal.parts), released or "nothing"
+            "round %d: %d tasks proposed, released %s",
+            proposal.round_number,
+            len(proposal.parts),
+            released or "nothing",
         )
         headers = {SIGNATURE: sign(self._secret, body, answer)}
         return Response(answer, 200, headers, "application/json")
@@ -214,14 +217,14 @@ class Helper:
     async def figures(self, request: Request) -> Response:
         """GET /metrics: the metrics in Prometheus' text format."""
         await self._guard.reader(request)
-        self.metrics.set_pending_shares(await asyncio.to_thread(self._store.counted))
+        self.metrics.set_pending_shares(await asyncio.to_thread(self._store.count_waiting))
         return self._health.metrics()
 
-    async def described(self, _request: Request) -> Response:
+    async def describe(self, _request: Request) -> Response:
         """GET /openapi.json: the description of the routes."""
         return as_json(helper_document(self._shape))
 
-    async def _proposed(self, request: Request) -> tuple[Proposal, bytes]:
+    async def _read_proposal(self, request: Request) -> tuple[Proposal, bytes]:
         """Return the leader's proposal and its bytes. Raise HttpProblem for any other, or one that does not fit."""
         secret, headers = self._secret, request.headers
         given = headers.get("authorization", "").encode()

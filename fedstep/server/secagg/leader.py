@@ -103,7 +103,7 @@ class LeaderStore(ShareStore):
         plain = delete_project(self._engine, project, owner)
         return plain.updates + super().forget(project, owner)
 
-    def planned(self, choose: Choose, staleness: int, least: int = 0) -> bytes:
+    def plan(self, choose: Choose, staleness: int, least: int = 0) -> bytes:
         """Return the open proposal, else a new one; b"" where there is nothing to propose.
 
         A new one is of updates with at most this staleness, and has a number above `least`: what the helper says that
@@ -119,16 +119,16 @@ class LeaderStore(ShareStore):
         if not parts:
             return b""
         with self._engine.begin() as connection:
-            number = max(least, connection.scalar(select(func.max(rounds.c.number))) or 0) + 1
-            body = pack_proposal(Proposal(number, self._schema, parts))
+            round_number = max(least, connection.scalar(select(func.max(rounds.c.number))) or 0) + 1
+            body = pack_proposal(Proposal(round_number, self._schema, parts))
             connection.execute(delete(rounds))  # the newest number is all that is needed of them
-            connection.execute(insert(rounds), {"number": number, "proposal": body, "settled": False})
+            connection.execute(insert(rounds), {"number": round_number, "proposal": body, "settled": False})
         return body
 
-    def give_up(self, number: int) -> None:
+    def give_up(self, round_number: int) -> None:
         """End a round that the helper will never answer; its updates wait for another round."""
         with self._engine.begin() as connection:
-            connection.execute(update(rounds).where(rounds.c.number == number).values(settled=True))
+            connection.execute(update(rounds).where(rounds.c.number == round_number).values(settled=True))
 
     def settle(
         self,
@@ -145,7 +145,7 @@ class LeaderStore(ShareStore):
         """
         with self._engine.begin() as connection:
             advisory_lock(connection, AGGREGATION_LOCK)
-            mine = rounds.c.number == proposal.number
+            mine = rounds.c.number == proposal.round_number
             if not connection.execute(update(rounds).where(mine, ~rounds.c.settled).values(settled=True)).rowcount:
                 return RoundResult()
             chronicle = VersionRepository(connection, self._schema)
@@ -158,11 +158,11 @@ class LeaderStore(ShareStore):
                     sums[task], scores[task] = self._sum(connection, pads, trials[task], current, fewest, noise)
                 except WireError as error:
                     spoiled.append(f"{task}: {error}")
-                self._mark(connection, pads, proposal.number)
+                self._mark(connection, pads, proposal.round_number)
             self._miss(connection, proposal, answer)
             if not sums:
                 return RoundResult(spoiled=tuple(spoiled))
-            self._note(connection, proposal.number, scores, trials)
+            self._note(connection, proposal.round_number, scores, trials)
             ledger = TrialRepository(connection, self._schema)
             state = ModelState(
                 current,
@@ -199,9 +199,9 @@ class LeaderStore(ShareStore):
         senders = [(row.owner, row.project) for row in rows]
         return TaskSum(steps[:size], min(weights) / MAX_WEIGHT / LEVELS, senders), release
 
-    def _mark(self, connection: Connection, pads: MaskSum, number: int) -> None:
+    def _mark(self, connection: Connection, pads: MaskSum, round_number: int) -> None:
         which = shares.c.id.in_(pads.ids) & (shares.c.task == pads.task)
-        connection.execute(update(shares).where(which).values(round=number, body=None))
+        connection.execute(update(shares).where(which).values(round=round_number, body=None))
 
     def _miss(self, connection: Connection, proposal: Proposal, answer: RoundReply) -> None:
         released = {pads.task: set(pads.ids) for pads in answer.parts}
@@ -211,11 +211,11 @@ class LeaderStore(ShareStore):
             connection.execute(update(shares).where(which).values(missed=shares.c.missed + 1))
 
     def _note(
-        self, connection: Connection, number: int, scores: Mapping[str, EvaluationSum], trials: Mapping[str, int]
+        self, connection: Connection, round_number: int, scores: Mapping[str, EvaluationSum], trials: Mapping[str, int]
     ) -> None:
         for task, release in scores.items():
             if release.count:
-                row = {"round": number, "task": task, "schema": self._schema, "trial": trials[task]}
+                row = {"round": round_number, "task": task, "schema": self._schema, "trial": trials[task]}
                 figures = {"evaluations": release.count, "total": release.total}
                 connection.execute(insert(releases), row | figures)
 
@@ -277,7 +277,7 @@ class Leader:
             ("POST", "/v1/shares"): self.share,
             ("POST", "/v1/forget"): self.shares.forget,
             ("GET", "/metrics"): self.figures,
-            ("GET", "/openapi.json"): self.described,
+            ("GET", "/openapi.json"): self.describe,
         }
 
     @asynccontextmanager
@@ -308,10 +308,10 @@ class Leader:
     async def figures(self, request: Request) -> Response:
         """GET /metrics: the metrics in Prometheus' text format."""
         await self._guard.reader(request)
-        self._metrics.set_pending_shares(await asyncio.to_thread(self._store.counted))
+        self._metrics.set_pending_shares(await asyncio.to_thread(self._store.count_waiting))
         return Response(self._metrics.text(), 200, {"Content-Type": CONTENT_TYPE})
 
-    async def described(self, _request: Request) -> Response:
+    async def describe(self, _request: Request) -> Response:
         """GET /openapi.json: the description of the routes."""
         return as_json(leader_document(self._shape))
 
@@ -320,7 +320,7 @@ class Leader:
 
         Raise AggregatorError where the helper did not answer: the round stays open, and is asked for again.
         """
-        body = self._store.planned(self._choose, self._buffer.staleness, self._least)
+        body = self._store.plan(self._choose, self._buffer.staleness, self._least)
         if not body:
             return None
         proposal, secret = unpack_proposal(body), self._policy.secret
@@ -328,9 +328,9 @@ class Leader:
         heard = self._policy.transport("POST", "/v1/rounds", headers, body, PATIENCE)
         if heard.status == 409 and (newest := _newest_round(heard)) >= 0:
             self._least = newest
-            self._store.give_up(proposal.number)
+            self._store.give_up(proposal.round_number)
             return RoundResult()
-        answer = self._answered(heard, body, proposal)
+        answer = self._read_reply(heard, body, proposal)
         fewest, noise = self._policy.min_projects, self._deviations
         settled = self._store.settle(proposal, answer, self._step, fewest, self._clock(), noise)
         if settled.version:
@@ -342,7 +342,7 @@ class Leader:
         trials = {name: trial.version for name, trial in current.trials.items()}
         return choose_parts(waiting, candidate, trials, self._clock(), policy, self._policy.min_projects)
 
-    def _answered(self, heard: Heard, body: bytes, proposal: Proposal) -> RoundReply:
+    def _read_reply(self, heard: Heard, body: bytes, proposal: Proposal) -> RoundReply:
         """Parse the helper's reply. Raise AggregatorError for one that it did not sign, or that does not fit."""
         if heard.status != 200:
             raise AggregatorError(f"the helper answered {heard.status}", "Its log says why.")
@@ -439,8 +439,8 @@ class SecureAggregation(AggregationMode):
             pending=count_pending(connection, schema),
             active=_active(connection, schema, now),
             standing=decide_all(gate, released, snapshot.spent),
-            days=days(connection, _sent(), schema, now),
-            volumes=volumes(connection, _sent(), schema, now),
+            days=days(connection, _select_sent(), schema, now),
+            volumes=volumes(connection, _select_sent(), schema, now),
         )
 
 
@@ -451,7 +451,7 @@ def _active(connection: Connection, schema: str, now: float) -> ActiveCounts:
     return ActiveCounts(projects, owners)
 
 
-def _sent() -> Subquery:
+def _select_sent() -> Subquery:
     """Return one row per update, as the table of whole updates has; without those of projects that were erased."""
     columns = shares.c.id, shares.c.schema, shares.c.project, shares.c.received
     return select(*columns).where(shares.c.project != "").distinct().subquery()

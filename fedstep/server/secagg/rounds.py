@@ -47,7 +47,7 @@ class RoundPart:
 class Proposal:
     """One round: at most one part per task."""
 
-    number: int
+    round_number: int
     schema: str
     parts: tuple[RoundPart, ...]
 
@@ -65,7 +65,7 @@ class MaskSum:
 class RoundReply:
     """The helper's reply to a proposal, without the tasks for which it has too few projects."""
 
-    number: int
+    round_number: int
     parts: tuple[MaskSum, ...]
 
 
@@ -84,7 +84,7 @@ def first_per_project(ids: Iterable[str], projects: Mapping[str, str]) -> tuple[
 def pack_proposal(proposal: Proposal) -> bytes:
     """Return the bytes of a proposal; equal proposals give equal bytes."""
     parts = [{"task": p.task, "trial": p.trial, "pairs": dict(sorted(p.pairs.items()))} for p in proposal.parts]
-    return json.dumps({"round": proposal.number, "schema": proposal.schema, "parts": parts}).encode()
+    return json.dumps({"round": proposal.round_number, "schema": proposal.schema, "parts": parts}).encode()
 
 
 def unpack_proposal(body: bytes) -> Proposal:
@@ -110,7 +110,7 @@ def pack_reply(reply: RoundReply) -> bytes:
         {"task": p.task, "ids": list(p.ids), "total": b64encode(p.total.astype("<u8").tobytes()).decode()}
         for p in reply.parts
     ]
-    return json.dumps({"round": reply.number, "parts": parts}).encode()
+    return json.dumps({"round": reply.round_number, "parts": parts}).encode()
 
 
 def unpack_reply(body: bytes, proposal: Proposal, sizes: Mapping[str, int]) -> RoundReply:
@@ -119,11 +119,11 @@ def unpack_reply(body: bytes, proposal: Proposal, sizes: Mapping[str, int]) -> R
     try:
         fields = json.loads(body)
         parts = tuple(_parse_mask_sum(entry, asked, sizes) for entry in fields["parts"])
-        if fields["round"] != proposal.number or len({part.task for part in parts}) < len(parts):
+        if fields["round"] != proposal.round_number or len({part.task for part in parts}) < len(parts):
             raise ValueError("another round, or a task twice")
     except MALFORMED as error:
         raise WireError("the helper's answer is none to this proposal", REMEDY) from error
-    return RoundReply(proposal.number, parts)
+    return RoundReply(proposal.round_number, parts)
 
 
 def sign(secret: str, proposal: bytes, reply: bytes = b"") -> str:
@@ -137,7 +137,11 @@ def _check(proposal: Proposal) -> None:
     tasks = [part.task for part in proposal.parts]
     ids = [update_id for part in proposal.parts for update_id in part.pairs]
     words = [*ids, *(pair for part in proposal.parts for pair in part.pairs.values())]
-    if type(proposal.number) is not int or not 0 < proposal.number < ROUNDS or not isinstance(proposal.schema, str):
+    if (
+        type(proposal.round_number) is not int
+        or not 0 < proposal.round_number < ROUNDS
+        or not isinstance(proposal.schema, str)
+    ):
         raise ValueError("no number of a round, or no schema")
     if not tasks or len(set(tasks)) < len(tasks) or not all(map(TASK.fullmatch, tasks)):
         raise ValueError("no task, one twice, or one of no name")
@@ -186,8 +190,8 @@ def choose_parts(
     staler classes join where there are too few.
     """
     by_task: dict[str, list[PendingShare]] = defaultdict(list)
-    for one in sorted(pending, key=lambda one: (one.missed, one.received, one.id)):
-        by_task[one.task].append(one)
+    for share in sorted(pending, key=lambda share: (share.missed, share.received, share.id)):
+        by_task[share.task].append(share)
     parts = (
         _choose_part(name, shares, candidate, trials.get(name, -1), now, policy, fewest)
         for name, shares in sorted(by_task.items())
@@ -216,12 +220,12 @@ def _choose_part(
     fewest: int,
 ) -> RoundPart | None:
     """Return the updates of one task to propose: those that scored the version on trial, else those that did not."""
-    scored = [one for one in shares if one.trial == trial >= 0]
-    others = [one for one in shares if one.trial != trial or trial < 0]
+    scored = [share for share in shares if share.trial == trial >= 0]
+    others = [share for share in shares if share.trial != trial or trial < 0]
     for group, version in ((scored, trial), (others, -1), (shares, -1)):
-        pairs = {one.id: one.pair for one in _same_weight(group, newest, fewest)}
-        oldest = min((one.received for one in group), default=now)
-        status = BufferStatus(len(group), len({one.project for one in group}), oldest)
+        pairs = {share.id: share.pair for share in _same_weight(group, newest, fewest)}
+        oldest = min((share.received for share in group), default=now)
+        status = BufferStatus(len(group), len({share.project for share in group}), oldest)
         if pairs and is_due(status, now, policy):
             return RoundPart(name, version, pairs)
     return None
@@ -229,10 +233,10 @@ def _choose_part(
 
 def _same_weight(group: Sequence[PendingShare], newest: int, fewest: int) -> tuple[PendingShare, ...]:
     """Return one update per project, at least `fewest`, from as few classes of staleness as possible; else none."""
-    by_id = {one.id: one for one in group}
-    projects = {one.id: one.project for one in group}
-    for least in sorted({weight(one.base, newest) for one in group}, reverse=True):
-        ids = first_per_project((one.id for one in group if weight(one.base, newest) >= least), projects)
+    by_id = {share.id: share for share in group}
+    projects = {share.id: share.project for share in group}
+    for least in sorted({weight(share.base, newest) for share in group}, reverse=True):
+        ids = first_per_project((share.id for share in group if weight(share.base, newest) >= least), projects)
         if len(ids) >= fewest:
             return tuple(by_id[update_id] for update_id in ids[:MAX_SUMMED])
     return ()
@@ -286,7 +290,7 @@ def unmask_sum(masked: Residues, masks: Residues, updates: int, size: int, devia
     if beyond or norm(numbers[:size]) > max_length(updates, size, deviation):
         raise WireError(
             "the sum is not one of updates within their bounds",
-            "A sender or the helper lies, or --noise is lower than it was.",
+            "A sender or the helper is dishonest, or --noise is lower than it was.",
         )
     return steps
 

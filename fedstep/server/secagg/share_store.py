@@ -150,7 +150,7 @@ class ShareStore:
                 connection.execute(insert(shares), rows)
         return tuple(repeats)
 
-    def let_go(self, before: float) -> int:
+    def delete_waiting(self, before: float) -> int:
         """Delete the content of shares of any schema that wait since before this time; return how many rows that were.
 
         Of those that are older nothing is kept but their ids: nobody asks any more whose they were.
@@ -178,7 +178,7 @@ class ShareStore:
         with self._reader.begin() as connection:
             return self._waiting(connection, 0)
 
-    def counted(self) -> BufferStatus:
+    def count_waiting(self) -> BufferStatus:
         """Return how many updates wait, of how many projects, since when."""
         with self._reader.begin() as connection:
             return count_pending(connection, self._schema)
@@ -337,7 +337,7 @@ async def expire_shares(store: ShareStore, clock: Callable[[], float]) -> None:
     """Expire shares that waited too long, once an hour, until this task is cancelled."""
     while True:
         try:
-            expired = await asyncio.to_thread(store.let_go, clock() - KEPT_SECONDS)
+            expired = await asyncio.to_thread(store.delete_waiting, clock() - KEPT_SECONDS)
             if expired:
                 log.info("%d deltas of shares expired: they waited too long", expired)
         except Exception:

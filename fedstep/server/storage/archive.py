@@ -66,12 +66,12 @@ def import_store(url: str, path: str) -> int:
     """Import all rows of a file into an empty store, or none, and return their number. Raise UsageError."""
     try:
         with gzip.open(path, "rb") as file:
-            return _filled(url, file)
+            return _fill(url, file)
     except (OSError, EOFError, ValueError, RecursionError, SQLAlchemyError) as error:
         raise UsageError(f"{path} cannot be imported ({_cause(error)})", REMEDY) from error
 
 
-def _filled(url: str, file: gzip.GzipFile) -> int:
+def _fill(url: str, file: gzip.GzipFile) -> int:
     engine = open_engine(url)
     try:
         with engine.begin() as connection:
@@ -171,7 +171,7 @@ def _rows(file: gzip.GzipFile, columns: Columns) -> Iterator[tuple[str, Row]]:
         table = RENAMED_TABLES.get(str(line[0]), str(line[0])) if isinstance(line, list) and line else ""
         if not isinstance(line, list) or table not in columns:
             raise ValueError("a row of no table")
-        yield table, {c.name: _stored(c.type, v) for c, v in zip(columns[table], line[1:], strict=True)}
+        yield table, {c.name: _to_stored(c.type, v) for c, v in zip(columns[table], line[1:], strict=True)}
 
 
 def _line(file: gzip.GzipFile) -> object:
@@ -186,7 +186,7 @@ def _plain(value: object) -> object:
     return b64encode(value).decode() if isinstance(value, bytes | memoryview) else value
 
 
-def _stored(kind: object, value: Any) -> object:
+def _to_stored(kind: object, value: Any) -> object:
     return b64decode(value, validate=True) if isinstance(kind, LargeBinary) and value is not None else value
 
 

@@ -40,7 +40,9 @@ def require_store(store: str) -> str:
     """Return the URL. Raise UsageError if the store does not exist, because opening it would create it."""
     url = _url(store)
     if not (_has_tables(store) if _is_postgresql(url) else Path(str(url.database)).is_file()):
-        raise UsageError(f"the store {_shown(url)} is not there", "Give the --store that the aggregator has.")
+        raise UsageError(
+            f"the store {_without_password(url)} is not there", "Give the --store that the aggregator has."
+        )
     return store
 
 
@@ -128,7 +130,7 @@ def store_error(store: str, error: Exception) -> UsageError:
     cause = str(getattr(error, "orig", None) or type(error).__name__).strip().partition("\n")[0]
     for secret in (url.password, *(str(value) for name, value in url.query.items() if "password" in name)):
         cause = cause.replace(str(secret), "***") if secret else cause
-    return UsageError(f"the store {_shown(url)} cannot be opened ({cause})", _remedy(url))
+    return UsageError(f"the store {_without_password(url)} cannot be opened ({cause})", _remedy(url))
 
 
 def _has_tables(store: str) -> bool:
@@ -154,7 +156,7 @@ def _url(store: str) -> URL:
     if url.drivername in POSTGRESQL:
         return url.set(drivername="postgresql+psycopg")
     if url.drivername not in SQLITE or not url.database or url.database == ":memory:":
-        raise UsageError(f"the store {_shown(url)} is neither a SQLite file nor in PostgreSQL", REMEDY)
+        raise UsageError(f"the store {_without_password(url)} is neither a SQLite file nor in PostgreSQL", REMEDY)
     return url
 
 
@@ -162,7 +164,7 @@ def _is_postgresql(url: URL) -> bool:
     return url.get_backend_name() == "postgresql"
 
 
-def _shown(url: URL) -> str:
+def _without_password(url: URL) -> str:
     """Return the URL without its password, which may also be in the query."""
     return url.set(drivername=url.get_backend_name(), query={}).render_as_string(hide_password=True)
 
@@ -277,7 +279,7 @@ def check_store_file(engine: Engine, store: str, seconds: float = CHECK_SECONDS)
         return
     over = Event()
     try:
-        with read_only(engine).begin() as connection, _interrupted(connection, seconds, over):
+        with read_only(engine).begin() as connection, _interrupt_late(connection, seconds, over):
             answer = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
     except SQLAlchemyError as error:
         if over.is_set():
@@ -286,11 +288,13 @@ def check_store_file(engine: Engine, store: str, seconds: float = CHECK_SECONDS)
         raise store_error(store, error) from error
     if answer != "ok":
         remedy = "Restore a backup with `fedstep server import`, or start with another --store."
-        raise UsageError(f"the store {_shown(_url(store))} is damaged ({str(answer).splitlines()[0][:100]})", remedy)
+        raise UsageError(
+            f"the store {_without_password(_url(store))} is damaged ({str(answer).splitlines()[0][:100]})", remedy
+        )
 
 
 @contextmanager
-def _interrupted(connection: Connection, seconds: float, over: Event) -> Iterator[None]:
+def _interrupt_late(connection: Connection, seconds: float, over: Event) -> Iterator[None]:
     """Interrupt what the connection does once the time is over, and set the event."""
 
     def interrupt() -> None:

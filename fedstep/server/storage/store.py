@@ -297,9 +297,9 @@ class Store:
 
         def restore(session: Session) -> ModelVersion:
             advisory_lock(session.connection, AGGREGATION_LOCK)
-            vectors, number = session.versions.production(target), session.versions.next_version()
+            vectors, next_version = session.versions.production(target), session.versions.next_version()
             # production comes from the new version itself, so that what was learned before it is not production's
-            version = ModelVersion(number, number, now, vectors, dict.fromkeys(vectors, number))
+            version = ModelVersion(next_version, next_version, now, vectors, dict.fromkeys(vectors, next_version))
             session.versions.add(version, parent=target, update_count=0)
             session.trials.record_rollback(version, target)
             return version

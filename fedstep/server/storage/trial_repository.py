@@ -59,7 +59,7 @@ class TrialRepository:
         rows = self._connection.execute(query.order_by(verdicts.c.id.desc()).limit(MOST_KNOWN))
         figures = [json.loads(row.figures) for row in rows]
         projects, owners = (
-            max((int(one.get(name, 0)) for one in figures), default=0) for name in ("projects", "owners")
+            max((int(entry.get(name, 0)) for entry in figures), default=0) for name in ("projects", "owners")
         )
         return ActiveCounts(max(active.projects, projects), max(active.owners, owners))
 

@@ -248,7 +248,10 @@ class VersionListing:
 def list_versions(connection: Connection, schema: str, limit: int) -> VersionListing:
     """Return the newest versions, verdicts and open trials of a schema, at most `limit` versions and verdicts."""
     return VersionListing(
-        schema, _versions(connection, schema, limit), _trials(connection, schema), _ended(connection, schema, limit)
+        schema,
+        _versions(connection, schema, limit),
+        _trials(connection, schema),
+        _list_ended(connection, schema, limit),
     )
 
 
@@ -282,7 +285,7 @@ def _trials(connection: Connection, schema: str) -> tuple[OpenTrial, ...]:
     )
 
 
-def _ended(connection: Connection, schema: str, limit: int) -> tuple[TrialSummary, ...]:
+def _list_ended(connection: Connection, schema: str, limit: int) -> tuple[TrialSummary, ...]:
     query = select(verdicts).where(verdicts.c.schema == schema).order_by(verdicts.c.id.desc()).limit(limit)
     return tuple(
         TrialSummary(

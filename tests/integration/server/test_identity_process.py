@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 
 from fedstep.cli.main import main
 from fedstep.errors import UsageError
-from fedstep.server.listener import checked
+from fedstep.server.listener import check_tls
 from fedstep.server.settings import Tls
 from tests.helpers.lifetime import bound, url_of
 
@@ -78,12 +78,12 @@ class TestListening:
 
     def test_invalid_certificate_files_are_reported_at_the_start(self, tmp_path, certificate):
         """Files that are no certificate and key are reported before anything listens."""
-        checked(certificate)
+        check_tls(certificate)
         empty = tmp_path / "empty.pem"
         empty.write_text("")
         for wrong in (Tls(certificate.key, certificate.certificate), Tls(str(empty), str(empty)), Tls("none", "none")):
             with pytest.raises(UsageError, match="cannot be used for TLS"):
-                checked(wrong)
+                check_tls(wrong)
 
 
 class TestProxies:

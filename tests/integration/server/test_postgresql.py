@@ -270,7 +270,7 @@ class TestMoves:
             assert after.current() == before.current()
             assert after.lineage(99) == before.lineage(99)
             assert expect(StoredReceipt, after.accept([offer(update(1))], 4, 10, 8.0)[0]).repeat
-            assert [kept.name for kept in book.listed()] == ["acme/web"]
+            assert [kept.name for kept in book.list_tokens()] == ["acme/web"]
             late = offer(update(6, 4, project=7, scores={"flaky": TrialScore(4, 0.5)}))
             after.accept([late], 4, 10, 9.0)
             after.roll_back(0, 10.0)

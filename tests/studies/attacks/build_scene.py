@@ -12,7 +12,7 @@ import numpy as np
 from fedstep.errors import InputError
 from fedstep.evaluation.corpus import find_projects, in_order, iter_builds
 from fedstep.evaluation.replay import build_steps
-from fedstep.evaluation.simulated_federation import keyed_by, labelled
+from fedstep.evaluation.simulated_federation import key_by, label_rows
 from fedstep.federation.messages import Model, pack_update, unpack_update
 from fedstep.federation.update_builder import make_update
 from fedstep.history.summary import PastBuild
@@ -92,7 +92,7 @@ def _lessons(path: Path) -> list[Lesson]:
     """What each of the project's first builds teaches; none of a build that a task has no row of."""
     usable = (build for build in in_order(iter_builds(path)) if isinstance(build, PastBuild))
     builds = tuple(islice(usable, MOST_BUILDS))
-    rows = {task: {ripe.example.subject: ripe for ripe in labelled(build_steps(builds, task))} for task in HEADS}
+    rows = {task: {ripe.example.subject: ripe for ripe in label_rows(build_steps(builds, task))} for task in HEADS}
     common = rows[HEADS[0]].keys() & rows[HEADS[1]].keys()
     return [_lesson({task: rows[task][number] for task in HEADS}) for number in sorted(common, key=int)]
 
@@ -108,6 +108,6 @@ def _body_of(name: str, sent: Sequence[Lesson]) -> bytes:
     start = {task: schema().tasks[task].start() for task in HEADS}
     waiting = {task: tuple(one.rows[task] for one in sent) for task in HEADS}
     update, left = make_update(
-        ExampleQueue(waiting=waiting), Model(schema().digest, 0, 0, "", start, start), keyed_by(name)
+        ExampleQueue(waiting=waiting), Model(schema().digest, 0, 0, "", start, start), key_by(name)
     )
     return b"" if isinstance(update, Unavailable) or any(left.waiting.values()) else pack_update(update)

@@ -12,7 +12,7 @@ from itertools import chain
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from fedstep.evaluation.simulated_federation import keyed_by
+from fedstep.evaluation.simulated_federation import key_by
 from fedstep.federation.messages import Update, Vector, unpack_update
 from fedstep.federation.secagg.shares import LEVELS, SCORE_LIMIT
 from fedstep.federation.update_builder import KEPT, make_update, score_trial
@@ -87,8 +87,8 @@ def _of_batches(members: Sequence[Member], trial: Vector, _: random.Random) -> f
     queue, then = ExampleQueue(), head_model()
     then = then._replace(production={TASK: _shifted(0)})
     for one in earlier:
-        queue = make_update(queue._replace(waiting={TASK: one.rows}), then, keyed_by(first.name))[1]
-    made = make_update(queue._replace(waiting={TASK: first.rows}), head_model(trial), keyed_by(first.name))
+        queue = make_update(queue._replace(waiting={TASK: one.rows}), then, key_by(first.name))[1]
+    made = make_update(queue._replace(waiting={TASK: first.rows}), head_model(trial), key_by(first.name))
     return expect(Update, made[0]).scores[TASK].difference
 
 

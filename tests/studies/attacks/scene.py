@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fedstep.errors import InputError
 from fedstep.evaluation.corpus import CorpusProject, find_projects
 from fedstep.evaluation.replay import extract
-from fedstep.evaluation.simulated_federation import keyed_by, lessons
+from fedstep.evaluation.simulated_federation import key_by, lessons
 from fedstep.federation.messages import Model, Vector, pack_update, unpack_update
 from fedstep.federation.update_builder import make_update
 from fedstep.ingest.change_impact import group_of
@@ -102,7 +102,7 @@ def head_model(trial: "Vector | None" = None) -> Model:
 
 def body_of(name: str, rows: Sequence[LabelledExample], model: Model) -> bytes:
     """The bytes of the update that production makes of these rows; b"" where they are no full batch."""
-    update, _ = make_update(ExampleQueue(waiting={TASK: tuple(rows)}), model, keyed_by(name))
+    update, _ = make_update(ExampleQueue(waiting={TASK: tuple(rows)}), model, key_by(name))
     return b"" if isinstance(update, Unavailable) else pack_update(update)
 
 

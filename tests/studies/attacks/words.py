@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from fedstep.evaluation.corpus import BuildStep, RerunTest, read_tests
 from fedstep.evaluation.replay_tests import rerun_steps
-from fedstep.evaluation.simulated_federation import keyed_by
+from fedstep.evaluation.simulated_federation import key_by
 from fedstep.federation.messages import Update, pack_update
 from fedstep.federation.update_builder import make_update
 from fedstep.model.labels import LabelledExample
@@ -106,7 +106,7 @@ def _ripe(tests: Sequence[RerunTest]) -> tuple[LabelledExample, ...]:
 
 
 def _sent(rows: Sequence[LabelledExample]) -> bytes:
-    update, _ = make_update(ExampleQueue(waiting={TASK: tuple(rows)}), head_model(), keyed_by("strangers"))
+    update, _ = make_update(ExampleQueue(waiting={TASK: tuple(rows)}), head_model(), key_by("strangers"))
     return pack_update(update) if isinstance(update, Update) else b""
 
 

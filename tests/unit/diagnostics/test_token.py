@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.diagnostics.aggregator import CHECKED, IGNORED, KEPT, claims_of, expiry, presented, seen_token
+from fedstep.diagnostics.aggregator import CHECKED, IGNORED, KEPT, claims_of, expiry, find_token, seen_token
 from fedstep.report.inspection import Inspection, inspection_text
 from fedstep.report.json import inspection_json
 from fedstep.server.identity import Identity
@@ -96,7 +96,7 @@ class TestClaims:
 
         with listening(answer) as url:
             env = {"GITHUB_ACTIONS": "true", WHERE: f"{url}/token?v=2", WITH: "request-token"}
-            seen = presented("", "https://fedstep.example.org/", env)
+            seen = find_token("", "https://fedstep.example.org/", env)
         assert asked == ["/token?v=2&audience=https%3A%2F%2Ffedstep.example.org"]
         assert [one.name for one in seen.fields if one.fate == KEPT] == ["repository_id", "repository_owner_id"]
         assert "when the aggregator answers 401" in seen.note
@@ -105,14 +105,14 @@ class TestClaims:
     def test_without_an_aggregator_github_is_not_asked(self) -> None:
         """Without an aggregator, GitHub is not asked, and that is said."""
         env = {"GITHUB_ACTIONS": "true", WHERE: "http://127.0.0.1:1/", WITH: "request-token"}
-        seen = presented("", "", env)
+        seen = find_token("", "", env)
         assert (seen.kind, "--aggregator" in seen.note) == ("none", True)
-        assert presented("", "https://fedstep.example.org", {}).note == ""
-        assert presented(SECRET, "https://fedstep.example.org", env).kind == "static"
+        assert find_token("", "https://fedstep.example.org", {}).note == ""
+        assert find_token(SECRET, "https://fedstep.example.org", env).kind == "static"
 
     def test_where_github_gives_no_token_the_reason_is_shown(self) -> None:
         env = {"GITHUB_ACTIONS": "true", WHERE: "http://127.0.0.1:1/", WITH: "request-token"}
-        seen = presented("", "https://fedstep.example.org", env)
+        seen = find_token("", "https://fedstep.example.org", env)
         assert seen.kind == "none"
         assert "gives this job no token" in inspection_text(Inspection(Unavailable("nothing"), seen))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedstep.evaluation.corpus import in_order, planned_of, read_builds, read_tests
+from fedstep.evaluation.corpus import as_planned, in_order, read_builds, read_tests
 from fedstep.history.summary import PastBuild, PlannedBuild
 from fedstep.types import Dropped
 
@@ -51,7 +51,7 @@ class TestBuilds:
 
     def test_what_is_planned_knows_neither_outcome_nor_time(self, tmp_path: Path) -> None:
         (tmp_path / "builds.csv").write_text(BUILDS)
-        planned = planned_of(read_builds(tmp_path / "builds.csv")[0][0])
+        planned = as_planned(read_builds(tmp_path / "builds.csv")[0][0])
         assert type(planned) is PlannedBuild
         assert planned.branch == "topic"
         assert not hasattr(planned, "outcome")

@@ -33,7 +33,7 @@ class TestSelected:
         builds += [build(4, "cart", near), *(build(n, "order") for n in range(5, 20)), build(20, "cart", far)]
         kinds = {("b4", near): False, ("b20", far): False}
         found = list(select_recorded_tests(builds, kinds, 0.35))
-        assert [one.number for one in found] == list(range(3, 21))
+        assert [one.build_index for one in found] == list(range(3, 21))
         assert found[0].failed == ()
         assert found[0].saved_seconds == 8.0
         red = [one for one in found if one.failed]

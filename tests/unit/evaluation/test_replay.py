@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedstep.evaluation.corpus import BuildStep, Case, KnownLabel, read_steps, write_steps
-from fedstep.evaluation.replay import Extracted, build_steps, interleaved, with_own_commits
+from fedstep.evaluation.replay import Extracted, build_steps, interleave, with_own_commits
 from fedstep.evaluation.replay_tests import NO_WORDS, Truth, test_steps
 from fedstep.evaluation.simulated_federation import (
     LocalOnly,
@@ -83,8 +83,8 @@ def said(
         )
         for one in projects
     }
-    predictions = [one for project, step in interleaved(projects) for one in participants[project].live(step)]
-    return {one.number: one.said for one in predictions if one.project == name}
+    predictions = [one for project, step in interleave(projects) for one in participants[project].live(step)]
+    return {one.build_index: one.predicted for one in predictions if one.project == name}
 
 
 class TestKnowledge:
@@ -133,15 +133,15 @@ class TestKnowledge:
             list(test_steps(reports(random.Random(1), 80), "flaky", Truth(), NO_WORDS)),
             list(test_steps(reports(random.Random(1), 80), "triage", Truth(), NO_WORDS)),
         ):
-            asked = {case.key: step.number for step in steps for case in step.cases}
-            known = [(one.key, step.number) for step in steps for one in step.known]
+            asked = {case.key: step.build_index for step in steps for case in step.cases}
+            known = [(one.key, step.build_index) for step in steps for one in step.known]
             assert len({key for key, _ in known}) == len(known) > 0
             assert all(asked[key] < number for key, number in known)
 
     def test_a_flaky_row_waits_for_its_twenty_runs(self) -> None:
         steps = list(test_steps(reports(random.Random(2), 70), "flaky", Truth(), NO_WORDS))
-        asked = {case.key: step.number for step in steps for case in step.cases}
-        assert {step.number - asked[one.key] for step in steps for one in step.known} == {20}
+        asked = {case.key: step.build_index for step in steps for case in step.cases}
+        assert {step.build_index - asked[one.key] for step in steps for one in step.known} == {20}
 
     def test_what_is_said_does_not_depend_on_labels_that_come_later(self, tmp_path: Path) -> None:
         one = spooled(tmp_path, 1)
@@ -187,7 +187,7 @@ class TestFederation:
     def test_interleaving_keeps_each_projects_order(self, tmp_path: Path, seed: int | None) -> None:
         """Interleaving keeps each project's order and mixes projects."""
         projects = [spooled(tmp_path, 1, 30), spooled(tmp_path, 2, 90)]
-        order = [(name, step.number) for name, step in interleaved(projects, seed)]
+        order = [(name, step.build_index) for name, step in interleave(projects, seed)]
         assert [number for name, number in order if name == "2"] == list(range(91))
         assert [number for name, number in order if name == "1"] == list(range(31))
         middle = [name for name, _ in order[: len(order) // 2]]
@@ -200,7 +200,7 @@ class TestFederation:
         ):
             write_steps(tmp_path / "steps", steps)
             back = list(read_steps(tmp_path / "steps"))
-            assert [step.number for step in back] == [step.number for step in steps]
+            assert [step.build_index for step in back] == [step.build_index for step in steps]
             assert [[(k.key, k.label, k.weight) for k in step.known] for step in back] == [
                 [(k.key, k.label, k.weight) for k in step.known] for step in steps
             ]

@@ -110,7 +110,7 @@ def drawn(count: int, size: int, distinct: int, secrets: Sequence[str], dice: Ra
 
 
 def made(home: ProjectStore, waiting: Mapping[str, tuple[LabelledExample, ...]]) -> Update | None:
-    update, _ = make_update(ExampleQueue(waiting=waiting), load_starter_model(), home.keyed)
+    update, _ = make_update(ExampleQueue(waiting=waiting), load_starter_model(), home.keyed_hash)
     return update if isinstance(update, Update) else None
 
 
@@ -152,7 +152,7 @@ def learned(folder: Path, secrets: Sequence[str], key: str = "ab" * 32, began: i
             home, evaluate_build(home, evidence, CachedModel(model)), lambda _: {secrets[0]: (secrets[1],)}
         )
     backlog = learn_new_records(home, model.production).state.backlog
-    update, _ = make_update(backlog, model, home.keyed)
+    update, _ = make_update(backlog, model, home.keyed_hash)
     assert isinstance(update, Update), update
     return update
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedstep.evaluation.simulated_federation import keyed_by
+from fedstep.evaluation.simulated_federation import key_by
 from fedstep.federation.messages import Model, Update, pack_update
 from fedstep.federation.update_builder import make_update, suppress_rare_words
 from fedstep.history.records import Example
@@ -22,7 +22,7 @@ NAMES = {name: number for number, name in enumerate(TASK.names())}
 LISTED = sorted(schema().words("source").index)[:40]
 USUAL, RARE = LISTED[:10], LISTED[10:]
 BATCH = TASK.minimum_rows
-KEYED = keyed_by("project")
+KEYED = key_by("project")
 WORDS = st.lists(st.sets(st.sampled_from(USUAL)), min_size=BATCH, max_size=BATCH + 10)
 
 

@@ -88,10 +88,10 @@ class TestNote:
     def test_a_job_reads_its_own_note(self, store: ProjectStore) -> None:
         store.note_left_out("one", LeftOut((CART,)), now=1000.0)
         store.note_left_out("two", LeftOut((PAY,), shadow=True), now=1000.0)
-        assert store.left_out("one") == LeftOut((CART,))
-        assert store.left_out("two") == LeftOut((PAY,), shadow=True)
+        assert store.read_left_out("one") == LeftOut((CART,))
+        assert store.read_left_out("two") == LeftOut((PAY,), shadow=True)
         store.forget_left_out("one")
-        assert store.left_out("one") is None
+        assert store.read_left_out("one") is None
 
     def test_a_note_that_another_job_is_writing_stays(self, store: ProjectStore) -> None:
         """Its temporary file is empty at first; deleted as damaged, it would make the other job's note fail."""
@@ -103,7 +103,7 @@ class TestNote:
         """After a week, as marks of the start of a job are."""
         store.note_left_out("old", LeftOut((CART,)), now=1000.0)
         store.write("selections/damaged", b"x")
-        assert store.left_out("damaged") is None
+        assert store.read_left_out("damaged") is None
         store.note_left_out("new", LeftOut((CART,)), now=1000.0 + 8 * 86_400)
-        assert store.left_out("old") is None
+        assert store.read_left_out("old") is None
         assert store.read("selections/damaged") == b""

@@ -23,10 +23,10 @@ class TestKey:
         """Two homes have different keys, and hash the same words apart."""
         other = ProjectStore(str(tmp_path / "other"))
         other.prepare()
-        assert home.keyed("build", "1") != other.keyed("build", "1")
-        assert home.keyed("build", "1") == home.hasher()("build", "1")
-        assert home.keyed("ab", "c") != home.keyed("a", "bc")
-        assert len(home.keyed("\udcff")) == 32
+        assert home.keyed_hash("build", "1") != other.keyed_hash("build", "1")
+        assert home.keyed_hash("build", "1") == home.hasher()("build", "1")
+        assert home.keyed_hash("ab", "c") != home.keyed_hash("a", "bc")
+        assert len(home.keyed_hash("\udcff")) == 32
 
     @pytest.mark.slow
     def test_processes_that_prepare_at_once_agree_on_one_key(self, tmp_path: Path) -> None:
@@ -69,14 +69,14 @@ class TestMarks:
         home.mark_start("a" * 32, StartMark(1000.0, 2.5), 1002.5)
         home.mark_start("b" * 32, StartMark(1001.5), 1001.5)
         home.mark_start("a" * 32, StartMark(1002.0), 1002.0)
-        assert home.started("a" * 32) == StartMark(1000.0, 2.5)
-        assert home.started("b" * 32) == StartMark(1001.5)
-        assert home.started("c" * 32) is None
+        assert home.read_mark("a" * 32) == StartMark(1000.0, 2.5)
+        assert home.read_mark("b" * 32) == StartMark(1001.5)
+        assert home.read_mark("c" * 32) is None
 
     def test_a_mark_older_than_a_week_goes_and_a_damaged_one_is_none(self, home: ProjectStore) -> None:
         home.mark_start("a", StartMark(1000.0), 1000.0)
         home.write("marks/b", b"soon")
-        assert home.started("b") is None
+        assert home.read_mark("b") is None
         home.mark_start("c", StartMark(1000.0 + OLDEST_MARK), 1000.0 + OLDEST_MARK)
         assert sorted(mark.name for mark in (Path(home.folder) / "marks").iterdir()) == ["c"]
 
@@ -96,12 +96,12 @@ for number in range(20):
 """
         processes = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path), name]) for name in "ab"]
         assert [process.wait(60) for process in processes] == [0, 0]
-        marks = [ProjectStore(str(tmp_path)).started(f"{name}{number}") for name in "ab" for number in range(20)]
+        marks = [ProjectStore(str(tmp_path)).read_mark(f"{name}{number}") for name in "ab" for number in range(20)]
         assert marks == [StartMark(1000.0)] * 40
 
     def test_a_mark_of_an_earlier_version_is_read(self, home: ProjectStore) -> None:
         home.write("marks/a", b"1000.0\n")
-        assert home.started("a") == StartMark(1000.0)
+        assert home.read_mark("a") == StartMark(1000.0)
 
 
 class TestFolder:

@@ -26,7 +26,7 @@ class TestIndex:
     def test_tests_of_a_changed_file_are_read_again(self) -> None:
         """Those of the others are not."""
         index = index_words({CART: ("cart",), PAY: ("pay",)})
-        assert index.unchanged([FileChange("tests/test_cart.py")]) == {PAY}
+        assert index.unchanged_tests([FileChange("tests/test_cart.py")]) == {PAY}
 
     def test_a_word_that_too_many_tests_have_is_not_read(self) -> None:
         """It says nothing, and its list is the longest."""

@@ -278,7 +278,7 @@ class TestSources:
                 found = tuple(build(1)._replace(finished_at=after + one) for one in lasting)
                 yield ImportItem(after, tuple), found
 
-        ends = [one.found.finished_at for one in order_by_end(reads()) if isinstance(one.found, FinishedBuild)]
+        ends = [one.result.finished_at for one in order_by_end(reads()) if isinstance(one.result, FinishedBuild)]
         assert ends == sorted(after + one for after, lasting in things for one in lasting)
 
 

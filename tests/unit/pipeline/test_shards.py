@@ -106,16 +106,16 @@ class TestSkipped:
         assert plan == made
         ran = [test for number in (1, 2, 3) for test in plan.choose([*tests, "tests.test_new#test_new"], number)]
         assert sorted(ran) == sorted([*tests[20:], "tests.test_new#test_new"])
-        left_out = plan.left_out(tests, None)
+        left_out = plan.find_left_out(tests, None)
         assert left_out == LeftOut(tuple(tests[:20]))
-        parts = [plan.left_out(tests, number) for number in (1, 2, 3)]
+        parts = [plan.find_left_out(tests, number) for number in (1, 2, 3)]
         assert sorted(test for part in parts if part for test in part.tests) == sorted(tests[:20])
 
     def test_in_shadow_mode_all_tests_run(self) -> None:
         tests = [f"tests.test_a{n % 5}#test_{n}" for n in range(50)]
         plan = decode_plan(with_skipped(plan_shards(tests, {}, 2, "file")[0], tests[:20], shadow=True).encode())
         assert sorted(plan.choose(tests, 1) + plan.choose(tests, 2)) == sorted(tests)
-        assert plan.left_out(tests, None) == LeftOut(tuple(tests[:20]), shadow=True)
+        assert plan.find_left_out(tests, None) == LeftOut(tuple(tests[:20]), shadow=True)
 
     def test_a_damaged_list_is_refused(self) -> None:
         made = with_skipped(plan_shards(["a#t"], {}, 2, "file")[0], ["a#t"], shadow=False)

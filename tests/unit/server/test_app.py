@@ -32,7 +32,7 @@ from fedstep.federation.outbox import Outbox, flush
 from fedstep.federation.transport import HttpResponse, RetryPolicy
 from fedstep.model.linear import zeros
 from fedstep.server.gate import Gate
-from fedstep.server.http_messages import HttpProblem, bounded, plain_body
+from fedstep.server.http_messages import HttpProblem, plain_body, read_bounded_body
 from fedstep.server.mode import BufferPolicy
 from fedstep.server.settings import Limits
 from fedstep.server.storage.store import Store
@@ -209,7 +209,7 @@ class TestRequests:
         with pytest.raises(HttpProblem, match="too-large"):
             asyncio.run(plain_body(endless, Limits(body=1000)))
         assert len(taken) < 100
-        assert len(asyncio.run(bounded(endless, 1000))) <= 1100
+        assert len(asyncio.run(read_bounded_body(endless, 1000))) <= 1100
 
     @hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(body=st.binary(max_size=300), zipped=st.booleans())

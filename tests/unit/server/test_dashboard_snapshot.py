@@ -75,7 +75,7 @@ class TestActivity:
         assert pair.aggregate().updates == 3
         keep(pair, 8, "late", 50.0)
         for book in (pair.leader, pair.helper):
-            book.let_go(10.0)
+            book.delete_waiting(10.0)
         for url, left in zip(pair.urls, ({"late"}, set()), strict=True):
             engine = open_engine(url)
             with engine.begin() as connection:
@@ -96,7 +96,7 @@ class TestCounts:
             tidying.cancel()
 
         asyncio.run(quiet())
-        assert pair.leader.counted() == BufferStatus(0, 0, 0.0)
+        assert pair.leader.count_waiting() == BufferStatus(0, 0, 0.0)
 
     @pytest.mark.slow
     def test_two_processes_count_waiting_and_refused_shares(self, tmp_path):

@@ -50,7 +50,7 @@ class TestTokens:
         assert len(token) > 43
         assert book.senders() == {digest_of(token): Identity("acme", "acme/web")}
         assert token.encode() not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
-        assert book.listed()[0].id == digest_of(token)[:8]
+        assert book.list_tokens()[0].id == digest_of(token)[:8]
 
     def test_two_tokens_are_never_the_same_and_have_256_random_bits(self, book):
         made = {book.create("acme", float(number)) for number in range(20)}
@@ -66,7 +66,7 @@ class TestTokens:
         book.create("acme", 4.0)
         assert book.revoke("acme", 5.0) == 2
         assert book.senders() == {}
-        assert len(book.listed()) == 3
+        assert len(book.list_tokens()) == 3
         with pytest.raises(UsageError, match="no token in use is named"):
             book.revoke("acme", 6.0)
 
@@ -76,7 +76,7 @@ class TestTokens:
     def test_a_name_that_is_no_owner_and_project_is_refused(self, book, name):
         with pytest.raises(UsageError, match="no name for a token"):
             book.create(name, 0.0)
-        assert book.listed() == ()
+        assert book.list_tokens() == ()
 
     @pytest.mark.usefixtures("soon")
     def test_a_running_aggregator_follows_what_is_made_and_revoked(

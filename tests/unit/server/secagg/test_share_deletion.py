@@ -78,7 +78,7 @@ class TestDeletion:
         pair.keep(*(drawn(number, BOTH) for number in range(3)))
         assert pair.helper.forget(drawn(0).project, "owner") == 2
         assert in_files(tmp_path, range(3)) == {"": 0, "flaky": 2, "triage": 2}
-        assert pair.helper.let_go(2.0) == 4
+        assert pair.helper.delete_waiting(2.0) == 4
         assert in_files(tmp_path, range(3)) == {"": 0, "flaky": 0, "triage": 0}
 
     def test_waiting_seeds_alone_are_left_after_many_rounds(self, pair, tmp_path):
@@ -132,7 +132,7 @@ class TestProgress:
             later.keep(*updates)
             body = later.plan()
             proposal = unpack_proposal(body)
-            assert (proposal.schema, proposal.number > left.number) == ("b" * 16, True)
+            assert (proposal.schema, proposal.round_number > left.round_number) == ("b" * 16, True)
             assert {*proposal.parts[0].pairs} == {update.id for update in updates}
             assert later.aggregate().updates == 3
 
@@ -140,7 +140,7 @@ class TestProgress:
         pair.keep(*(drawn(number) for number in range(3)))
         for url, book in zip(pair.urls, (LeaderStore, HelperStore), strict=True):
             with closing(book(url, "b" * 16)) as later:
-                assert later.let_go(KEPT_SECONDS) == 3
+                assert later.delete_waiting(KEPT_SECONDS) == 3
             assert counted(url, shares, shares.c.body.is_not(None)) == 0
 
     # what does not grow
@@ -181,7 +181,7 @@ class TestVersions:
         said, asked = {"newest": str(named)}, []
 
         def ask(_method, _path, _headers, body, _timeout):
-            asked.append(unpack_proposal(body).number)
+            asked.append(unpack_proposal(body).round_number)
             if said:
                 return HttpResponse(409, {}, json.dumps(said).encode())
             answer = pack_reply(Released(asked[-1], ()))

@@ -67,7 +67,7 @@ class TestRounds:
         answer = pair.helper.answer(unpack_proposal(body), FEWEST, SIZES)
         pair.keep(drawn(3))
         with closing(LeaderStore(pair.urls[0], "a" * 16)) as restarted:
-            assert restarted.planned(lambda *_: pytest.fail("there is a plan"), STALENESS) == body
+            assert restarted.plan(lambda *_: pytest.fail("there is a plan"), STALENESS) == body
         with closing(HelperStore(pair.urls[1], "a" * 16)) as restarted:
             assert restarted.answer(unpack_proposal(body), FEWEST, SIZES) == answer
         assert pair.settle(body, answer).version.version == 1
@@ -83,7 +83,11 @@ class TestRetention:
         pair.helper.keep([offers(drawn(9))[1]], 5.0)
         assert pair.aggregate().updates == 3
         assert [one.missed for one in pair.leader.waiting()] == [1]
-        assert (pair.leader.let_go(2.0), pair.helper.let_go(5.0), pair.helper.let_go(6.0)) == (1, 0, 1)
+        assert (pair.leader.delete_waiting(2.0), pair.helper.delete_waiting(5.0), pair.helper.delete_waiting(6.0)) == (
+            1,
+            0,
+            1,
+        )
         assert pair.leader.waiting() == pair.helper.waiting() == ()
         assert pair.leader.keep([offers(drawn(8))[0]], 9.0) == (True,), "its twin will not wait for it again"
 
@@ -91,7 +95,11 @@ class TestRetention:
         """What waits too long is deleted, also while a round needs it."""
         pair.keep(*(drawn(number) for number in range(3)))
         body = pair.plan()
-        assert (pair.leader.let_go(1.0), pair.leader.let_go(2.0), pair.helper.let_go(2.0)) == (0, 3, 3)
+        assert (pair.leader.delete_waiting(1.0), pair.leader.delete_waiting(2.0), pair.helper.delete_waiting(2.0)) == (
+            0,
+            3,
+            3,
+        )
         settled = pair.settle(body, pair.helper.answer(unpack_proposal(body), FEWEST, SIZES))
         assert (settled.version, settled.spoiled, pair.plan()) == (None, (), b"")
 
@@ -135,7 +143,7 @@ class TestSums:
         pair.keep(drawn(1), drawn(2))
         settled = pair.aggregate()
         assert settled.version is None
-        assert "lies" in settled.spoiled[0]
+        assert "dishonest" in settled.spoiled[0]
         pair.keep(*(drawn(number) for number in (3, 4, 5)))
         assert pair.aggregate().version.version == 1
         assert opened_sum(pair) == wanted([drawn(number) for number in (3, 4, 5)])
@@ -147,11 +155,9 @@ class TestSums:
         body = pair.plan()
         with pytest.raises(WireError, match="over"):
             pair.helper.answer(unpack_proposal(body), FEWEST, SIZES)
-        pair.leader.give_up(unpack_proposal(body).number)
-        again = pair.leader.planned(
-            lambda waiting, _: choose_parts(waiting, 0, {}, 9.0, AT_ONCE, FEWEST), STALENESS, 41
-        )
-        assert unpack_proposal(again).number == 42
+        pair.leader.give_up(unpack_proposal(body).round_number)
+        again = pair.leader.plan(lambda waiting, _: choose_parts(waiting, 0, {}, 9.0, AT_ONCE, FEWEST), STALENESS, 41)
+        assert unpack_proposal(again).round_number == 42
         assert pair.settle(again, pair.helper.answer(unpack_proposal(again), FEWEST, SIZES)).updates == 3
 
     def test_used_seeds_are_nowhere_in_the_file_of_a_helper(self, pair, tmp_path):

@@ -133,7 +133,7 @@ class TestSums:
 
     @pytest.mark.parametrize("wrong", [[3 * LEVELS + 3, 0], [-(1 << 63), 0], [2 * LEVELS, -3 * LEVELS], [1 << 40, 1]])
     def test_a_sum_that_no_honest_updates_have_is_refused(self, wrong):
-        with pytest.raises(WireError, match="lies"):
+        with pytest.raises(WireError, match="dishonest"):
             unmask_sum(np.array(wrong, np.int64).view(np.uint64), np.zeros(2, np.uint64), 3, 2)
 
     def test_honest_noise_is_accepted_and_a_longer_sum_is_not(self):
@@ -145,7 +145,7 @@ class TestSums:
         none = np.zeros(size + 1, np.uint64)
         assert unmask_sum(steps.view(np.uint64), none, updates, size, deviation).tolist() == steps.tolist()
         steps[0] += round(max_length(updates, size, deviation))
-        with pytest.raises(WireError, match="lies"):
+        with pytest.raises(WireError, match="dishonest"):
             unmask_sum(steps.view(np.uint64), none, updates, size, deviation)
 
     @pytest.mark.parametrize("deviation", [0, 1 << 16])
@@ -253,7 +253,7 @@ class TestMessages:
         )
         body = pack_proposal(proposal)
         assert unpack_proposal(body) == proposal
-        other = pack_proposal(replace(proposal, number=4))
+        other = pack_proposal(replace(proposal, round_number=4))
         assert sign("secret", body, b"yes") != sign("secret", other, b"yes")
         assert len({sign(s, b) for s in ("secret", "other") for b in (body, other)}) == 4
         assert sign("secret", body) != sign("secret", b"", body)

@@ -18,9 +18,9 @@ from fedstep.server.aggregation.fedbuff import AggregationRules
 from fedstep.server.aggregation.inputs import AggregationInput, CurrentModels, ModelVersion, StoredUpdate, Trial
 from fedstep.server.aggregation.step import to_numpy
 from fedstep.server.differential_privacy import (
+    EVALUATION_SIZE,
     GRID,
     LIFE,
-    VOTE,
     GaussianNoise,
     clip_and_concatenate,
     next_private_version,
@@ -39,7 +39,9 @@ saying = st.lists(st.one_of(st.none(), st.floats(-1.0, 1.0)), min_size=4, max_si
 
 
 def votes_of(said: list[float | None]) -> np.ndarray:
-    return VOTE * np.array([one for value in said for one in ((0.0, 0.0) if value is None else (1.0, value))])
+    return EVALUATION_SIZE * np.array(
+        [one for value in said for one in ((0.0, 0.0) if value is None else (1.0, value))]
+    )
 
 
 def moment_of(*buffered: StoredUpdate) -> AggregationInput:
@@ -97,7 +99,7 @@ class TestBound:
     def test_evaluations_take_their_part_of_the_bound_alone(self, update, differences, taken):
         """Evaluations take their part of the bound from the deltas, and no more."""
         made = next_private_version(moment_of(stored(update, 1, differences)), RULES, Gate(), NOISE)
-        assert moved(made) == pytest.approx(sqrt(1.0 - taken * VOTE**2), abs=1e-3)
+        assert moved(made) == pytest.approx(sqrt(1.0 - taken * EVALUATION_SIZE**2), abs=1e-3)
 
     def test_impostor_is_not_clipped_together_with_the_project(self, update):
         """An update in the name of another project is not clipped with it.

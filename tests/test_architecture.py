@@ -22,7 +22,7 @@ LIGHT = (
 )
 # Measured; the aims are in tests/house.py and tests/flows.py. Lower a number when a change allows it.
 MODULES_SO_FAR = 160
-LINES_SO_FAR = 48_135
+LINES_SO_FAR = 48_150
 FLOWS_SO_FAR = {"predict": 17, "triage": 29, "train": 40, "POST /v1/updates": 15, "aggregate and gate": 13}
 CODE_IN_DATA = re.compile(r"pickle|marshal|joblib\.load|\beval\(|\bexec\(")
 
@@ -142,6 +142,13 @@ class TestPackages:
         assert house.print_figures(house.measure(), shown.append) == 0
         missed = house.line_count() - house.FIRST_PLAN_LINES
         assert any(f"first plan: at most 29,000, missed by {missed:,})" in line for line in shown)
+
+    def test_a_local_name_that_says_nothing_is_a_problem(self) -> None:
+        """A parameter, a variable and a variable of a comprehension are; a field of a class may be a column."""
+        tree = ast.parse(
+            "class Row:\n    number: int\ndef f(place):\n    found = [one for one in place]\n    self.told = 1"
+        )
+        assert sorted(house.local_names(tree)) == [(3, "place"), (4, "found"), (4, "one")]
 
     def test_docstrings_begin_with_a_verb(self) -> None:
         """Nearly every function docstring is in the imperative mood."""

@@ -72,7 +72,7 @@ def finished_builds(past: Sequence[PastBuild], now: PlannedBuild) -> list[PastBu
 def builds_of_namesakes(past: Sequence[PastBuild], now: PlannedBuild) -> list[PastBuild]:
     """Return what `finished_builds` does, of all cells and workflows with this job that are timed as `now` will be."""
     job, source, start = job_alone(now.stream), f"|{now.stream.rpartition('|')[2]}", now.started_at
-    ended = (one for one in reversed(past) if one.finished_at <= start and one.stream.endswith(source))
+    ended = (build for build in reversed(past) if build.finished_at <= start and build.stream.endswith(source))
     return list(islice((build for build in ended if job_alone(build.stream) == job), WINDOW))[::-1]
 
 
@@ -169,22 +169,22 @@ def _log_size(count: float | None) -> float | None:
 
 def _apart(sizes: Sequence[float | None], size: float | None) -> Sequence[float]:
     if size is None:
-        return [float(one is not None) for one in sizes]
-    return [1.0 if one is None else abs(one - size) for one in sizes]
+        return [float(other is not None) for other in sizes]
+    return [1.0 if other is None else abs(other - size) for other in sizes]
 
 
 def _hours_apart(hours: Sequence[float | None], hour: float | None) -> Sequence[float]:
     """Return the distance of each hour around the clock, 0 for an unknown hour."""
     if hour is None:
         return [0.0] * len(hours)
-    apart = [0.0 if one is None else abs(one - hour) % DAY_HOURS for one in hours]
-    return [min(one, DAY_HOURS - one) for one in apart]
+    apart = [0.0 if other is None else abs(other - hour) % DAY_HOURS for other in hours]
+    return [min(distance, DAY_HOURS - distance) for distance in apart]
 
 
 @lru_cache(maxsize=4096)
-def _kinds_apart(one: str, other: str) -> float:
+def _kinds_apart(first: str, second: str) -> float:
     """Return the Jaccard distance of two sets of kinds of files, from 0 to 1; 0 where neither is known."""
-    kinds, others = set(one.split()), set(other.split())
+    kinds, others = set(first.split()), set(second.split())
     return 1.0 - len(kinds & others) / len(kinds | others) if kinds or others else 0.0
 
 
@@ -198,12 +198,12 @@ def running_builds(known: Sequence[PastBuild], past: Sequence[PastBuild], now: P
     if now.number is None or all(build.number is None for build in known):
         return None
     job, start = now.stream.rpartition("|")[0], now.started_at
-    numbers = {one.number for one in past if one.finished_at <= start and one.stream.rpartition("|")[0] == job}
+    numbers = {build.number for build in past if build.finished_at <= start and build.stream.rpartition("|")[0] == job}
     newest = known[-NUMBERED:]
     longest = max(build.finished_at - build.started_at for build in newest)
     old = [build.number or 0 for build in newest if build.started_at < now.started_at - longest]
     first = max(max(old, default=now.number - 1) + 1, now.number - WINDOW)
-    return float(sum(number not in numbers for number in range(first, now.number)))
+    return float(sum(run_number not in numbers for run_number in range(first, now.number)))
 
 
 def _running_apart(builds: Sequence[PastBuild], running: float | None) -> Sequence[float]:

@@ -294,8 +294,8 @@ def source_overlap(index: WordIndex, change: Change | Unavailable) -> Mapping[st
         for word in words:
             numbers = () if word in _KEYWORDS else index.numbers(word, most)
             weight = log(1.0 + len(scores) / len(numbers)) if numbers else 0.0
-            for number in numbers:
-                scores[number] += weight
+            for position in numbers:
+                scores[position] += weight
     except HistoryError:
         return {}
     largest = max(scores, default=0.0) or 1.0

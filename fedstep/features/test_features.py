@@ -75,23 +75,23 @@ def flaky_columns(tests: TestTable) -> Columns:
     say more, and a probability that they alone move never rises with a pass.
     """
     stats = list(tests.values())
-    flips = _rates([one.flipped_100 for one in stats], [one.runs for one in stats], SLOWEST)
+    flips = _rates([test.flipped_100 for test in stats], [test.runs for test in stats], SLOWEST)
     groups = [group_of(test) for test in tests]
-    causes = {group[0].test for group in group_by_cause([one for one in stats if one.flips])}
-    flips_of_causes = sum(rate for one, rate in zip(stats, flips, strict=True) if one.test in causes)
+    causes = {group[0].test for group in group_by_cause([test for test in stats if test.flips])}
+    flips_of_causes = sum(rate for test, rate in zip(stats, flips, strict=True) if test.test in causes)
     project = rounded(_level(flips_of_causes / len(groups))) if groups else 0.0
-    flakes = [one.flaked_100 + DOUBT_OF_OTHERS * one.doubted_100 for one in stats]
-    sources = [None if one.source_words is None else read_coordinates(one.source_words) for one in stats]
+    flakes = [test.flaked_100 + DOUBT_OF_OTHERS * test.doubted_100 for test in stats]
+    sources = [None if test.source_words is None else read_coordinates(test.source_words) for test in stats]
     return {
         "bias": [1.0] * len(stats),
-        "evidence": [round(flake_log_odds(one) / EVIDENCE_SCALE, 3) for one in stats],
-        "flipped": [float(one.flips > 0) for one in stats],
+        "evidence": [round(flake_log_odds(test) / EVIDENCE_SCALE, 3) for test in stats],
+        "flipped": [float(test.flips > 0) for test in stats],
         "time-rank": _unless_flipped(stats, time_ranks(tests)),
-        "doubted": _unless_flipped(stats, [one.doubted_100 for one in stats]),
+        "doubted": _unless_flipped(stats, [test.doubted_100 for test in stats]),
         "classmates-flakes": _unless_flipped(stats, list(map(_any_flake, _sums_of_others(groups, flakes)))),
         "project-flips": _unless_flipped(stats, [project] * len(stats)),
         "source-words": [None if words is None else len(words) for words in sources],
-        "name": [read_coordinates(one.name_words) for one in stats],
+        "name": [read_coordinates(test.name_words) for test in stats],
         "source": sources,
     }
 
@@ -99,20 +99,20 @@ def flaky_columns(tests: TestTable) -> Columns:
 def history_columns(tests: TestTable) -> Columns:
     """Return the raw values of the parts that the flaky and the triage task share, each for all tests of the table."""
     stats = tests.values()
-    runs = [one.runs for one in stats]
-    failed_50 = _rates([one.failed_50 for one in stats], runs, SLOW)
-    flipped_100 = _rates([one.flipped_100 for one in stats], runs, SLOWEST)
+    runs = [test.runs for test in stats]
+    failed_50 = _rates([test.failed_50 for test in stats], runs, SLOW)
+    flipped_100 = _rates([test.flipped_100 for test in stats], runs, SLOWEST)
     groups = [group_of(test) for test in tests]
     project = rounded(sum(flipped_100) / len(groups)) if groups else 0.0
     return {
         "runs": runs,
-        "failure-rate-5": _rounded(_rates([one.failed_5 for one in stats], runs, FAST)),
+        "failure-rate-5": _rounded(_rates([test.failed_5 for test in stats], runs, FAST)),
         "failure-rate-50": _rounded(failed_50),
-        "flip-rate-20": _rounded(_rates([one.flipped_20 for one in stats], runs, MIDDLE)),
+        "flip-rate-20": _rounded(_rates([test.flipped_20 for test in stats], runs, MIDDLE)),
         "flip-rate-100": _rounded(flipped_100),
-        "gold-rate-100": _rounded(_rates([one.gold_100 for one in stats], runs, SLOWEST)),
-        "runs-since-failure": _since([one.last_failure for one in stats], runs),
-        "runs-since-flip": _since([one.last_flip for one in stats], runs),
+        "gold-rate-100": _rounded(_rates([test.gold_100 for test in stats], runs, SLOWEST)),
+        "runs-since-failure": _since([test.last_failure for test in stats], runs),
+        "runs-since-flip": _since([test.last_flip for test in stats], runs),
         "classmates-flip-rate": _classmates(groups, flipped_100),
         "classmates-failure-rate": _classmates(groups, failed_50),
         "project-flip-rate": [project] * len(groups),
@@ -120,7 +120,7 @@ def history_columns(tests: TestTable) -> Columns:
 
 
 def _unless_flipped(stats: Sequence[TestStats], values: Sequence[Value]) -> list[Value]:
-    return [None if one.flips else value for one, value in zip(stats, values, strict=True)]
+    return [None if test.flips else value for test, value in zip(stats, values, strict=True)]
 
 
 def _level(rate: float) -> float:
@@ -148,7 +148,7 @@ def time_ranks(tests: TestTable) -> list[float | None]:
 
     Equal times, to a hundredth of the logarithm, share their middle rank.
     """
-    hundredths = [round(one.log_seconds, 2) for one in tests.values()]
+    hundredths = [round(test.log_seconds, 2) for test in tests.values()]
     counts = Counter(value for value in hundredths if value > UNTIMED)
     ranks: dict[float, float | None] = {UNTIMED: None}
     below, total = 0, counts.total()
@@ -200,7 +200,7 @@ def _sums_of_others(groups: Sequence[str], values: Sequence[float]) -> list[floa
         if value:
             totals[name] = totals.get(name, 0.0) + value
     rest = (totals.get(name, 0.0) - value for name, value in zip(groups, values, strict=True))
-    return [one if one > 1e-9 else 0.0 for one in rest]
+    return [value if value > 1e-9 else 0.0 for value in rest]
 
 
 # The first kind whose word occurs in the lower-cased exception type; the kinds are the schema's FAILURE_KINDS.
@@ -246,16 +246,16 @@ def word_evidence(tests: TestTable, weights: Sequence[float]) -> list[float]:
     known says nothing; in a project of few tests nothing does.
     """
     task, stats = schema().tasks["flaky"], list(tests.values())
-    sources = [None if one.source_words is None else read_coordinates(one.source_words) for one in stats]
-    names = task.added("name", weights, [read_coordinates(one.name_words) for one in stats])
+    sources = [None if test.source_words is None else read_coordinates(test.source_words) for test in stats]
+    names = task.added("name", weights, [read_coordinates(test.name_words) for test in stats])
     uses = task.added("source", weights, sources)
     counts = task.added("source-words", weights, [None if words is None else len(words) for words in sources])
-    known = [None if words is None else one + count for words, one, count in zip(sources, uses, counts, strict=True)]
-    said = list(map(add, _beside_mean(names), _beside_mean(known)))
-    spread = (fsum(one * one for one in said) / max(len(said), 1)) ** 0.5
-    if len(said) < FEWEST_WITH_WORDS or not 0.0 < spread < inf:
-        return [0.0] * len(said)
-    return [max(-WEIGHTS.most_of_words, min(WEIGHTS.most_of_words, WEIGHTS.words * one / spread)) for one in said]
+    known = [None if words is None else use + count for words, use, count in zip(sources, uses, counts, strict=True)]
+    evidence = list(map(add, _beside_mean(names), _beside_mean(known)))
+    spread = (fsum(value * value for value in evidence) / max(len(evidence), 1)) ** 0.5
+    if len(evidence) < FEWEST_WITH_WORDS or not 0.0 < spread < inf:
+        return [0.0] * len(evidence)
+    return [max(-WEIGHTS.most_of_words, min(WEIGHTS.most_of_words, WEIGHTS.words * nats / spread)) for nats in evidence]
 
 
 def _beside_mean(values: Sequence[float | None]) -> list[float]:

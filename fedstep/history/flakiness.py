@@ -350,12 +350,12 @@ def failure_context(tests: TestTable, failing: Sequence[TestRun], files: Sequenc
     alike = Counter(run.signature for run in first if run.signature)
     unflipped = count_companions(test for test in begins if not by_id[test].flips)
     stats = tests.values()
-    capacities = {runs: capacity(runs, SLOWEST) for runs in {one.runs for one in stats}}
+    capacities = {runs: capacity(runs, SLOWEST) for runs in {test.runs for test in stats}}
     base = project_baseline(
         tests,
-        [one.flaked_100 for one in stats],
-        [one.spells_100 for one in stats],
-        [capacities[one.runs] for one in stats],
+        [test.flaked_100 for test in stats],
+        [test.spells_100 for test in stats],
+        [capacities[test.runs] for test in stats],
     )
     impact = None if files is None else analyze_change(files)
     shares = change_shares(impact or analyze_change(()), base.class_runs)
@@ -489,7 +489,7 @@ def apply_test_runs(
 
 def _with_signature(signatures: str, signature: str) -> str:
     """Return the last distinct signatures with this one as the newest."""
-    others = [one for one in signatures.split() if one != signature]
+    others = [known for known in signatures.split() if known != signature]
     return " ".join((*others, signature)[-MOST_SIGNATURES:])
 
 

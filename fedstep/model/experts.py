@@ -53,7 +53,7 @@ def observe_departure(weights: LogWeights, row: SparseVector, margin: float, dep
     combining predictors that specialize", 1997).
     """
     expected, expected_moved = _departures(row, margin)
-    losses = [_loss(departure, one) for one in expected]
+    losses = [_loss(departure, expectation) for expectation in expected]
     *others, moved = map(exp, weights)
     *starts, start = STARTING_WEIGHTS.values()
     shares, total = _fixed_share(others, losses, starts), sum(others)
@@ -89,5 +89,5 @@ def _departures(row: SparseVector, margin: float) -> tuple[Sequence[float], floa
 @cache
 def _coordinates() -> Sequence[int]:
     """Return the coordinate of each expert that is a feature of the task."""
-    numbers: Mapping[str, int] = {name: number for number, name in enumerate(schema().tasks["build-duration"].names())}
+    numbers: Mapping[str, int] = {name: index for index, name in enumerate(schema().tasks["build-duration"].names())}
     return [numbers[name] for name in STARTING_WEIGHTS if name in numbers]

@@ -222,7 +222,7 @@ class Predictor(NamedTuple):
                     _contribution(part.name, raw[part.name], sum(added for _, added in pairs) - expected)
                 )
         contributions += (FeatureContribution(name, local.private[name]) for name in private if name in local.private)
-        contributions.sort(key=lambda one: -abs(one.contribution))
+        contributions.sort(key=lambda contribution: -abs(contribution.contribution))
         contributions += (FeatureContribution(f"{name}={value}", 0.0) for name, value in facts.items())
         return Explanation(base, tuple(contributions))
 
@@ -238,7 +238,7 @@ class Explanation(NamedTuple):
 
         The base takes in the calibration, and what a bound takes away.
         """
-        return self._replace(base=_log_odds(chance) - fsum(one.contribution for one in self.contributions))
+        return self._replace(base=_log_odds(chance) - fsum(term.contribution for term in self.contributions))
 
 
 def _log_odds(chance: float) -> float:
@@ -254,18 +254,22 @@ def _within_bounds(explanation: Explanation, values: Raw, chance: float) -> Expl
     """
     evidence = float(values["evidence"]) * EVIDENCE_SCALE  # type: ignore[arg-type]
     usual = schema().tasks["flaky"].usual()[_first("flaky", "evidence")] * EVIDENCE_SCALE
-    others = [one for one in explanation.contributions if one.feature.partition("=")[0] not in ("evidence", "flipped")]
+    others = [
+        term for term in explanation.contributions if term.feature.partition("=")[0] not in ("evidence", "flipped")
+    ]
     if values["flipped"]:
-        others = [one for one in others if not one.contribution or one.feature.partition("=")[0] in ("name", "source")]
-    total = fsum(one.contribution for one in others)
+        others = [
+            term for term in others if not term.contribution or term.feature.partition("=")[0] in ("name", "source")
+        ]
+    total = fsum(term.contribution for term in others)
     share = min(1.0, abs((_log_odds(chance) - evidence) / total)) if total else 0.0
-    scaled = (one._replace(contribution=one.contribution * share) for one in others)
+    scaled = (term._replace(contribution=term.contribution * share) for term in others)
     contributions = (_contribution("flake-rate", round(sigmoid(evidence), 3), evidence - usual), *scaled)
     return Explanation(0.0, tuple(sorted(contributions, key=_by_size))).ending_at(chance)
 
 
-def _by_size(one: FeatureContribution) -> float:
-    return -abs(one.contribution)
+def _by_size(contribution: FeatureContribution) -> float:
+    return -abs(contribution.contribution)
 
 
 def _contribution(name: str, value: object, added: float) -> FeatureContribution:
@@ -306,7 +310,7 @@ def _since(stats: TestStats, summary: Summary) -> FailingSince | Unavailable:
     if not 0 <= index < len(summary.builds):
         return FailingSince(stats.streak)
     began = summary.builds[index]
-    before = next((one for one in reversed(summary.builds[:index]) if one.stream == began.stream), None)
+    before = next((build for build in reversed(summary.builds[:index]) if build.stream == began.stream), None)
     return FailingSince(stats.streak, began.commit, before.commit if before else "")
 
 
@@ -373,8 +377,8 @@ def _bounded_by_evidence(weights: Sequence[float], row: Example, score: float) -
     if not is_flipped("flaky", row):
         return correct(evidence, score - evidence, UNSEEN_BOUND)
     words = _first("flaky", "name")
-    said = sum(weights[index] * value for index, value in values.items() if index >= words)
-    return correct(evidence, said, SEEN_BOUND)
+    correction = sum(weights[index] * value for index, value in values.items() if index >= words)
+    return correct(evidence, correction, SEEN_BOUND)
 
 
 def correct(evidence: float, correction: float, bound: float) -> float:
@@ -411,7 +415,7 @@ def _join_by_cause(risks: Sequence[TestRisk], tests: TestTable) -> list[TestRisk
     """Return the risks with one entry for tests that likely have one cause: the likeliest to flake of them."""
     by_test = {risk.test: risk for risk in risks}
     groups = group_by_cause([tests[risk.test] for risk in risks])
-    return [by_test[first.test]._replace(also=tuple(one.test for one in others)) for first, *others in groups]
+    return [by_test[first.test]._replace(also=tuple(other.test for other in others)) for first, *others in groups]
 
 
 def _by_probability(risk: TestRisk) -> tuple[float, str]:

@@ -56,8 +56,8 @@ class ExampleQueue(NamedTuple):
 def encode_local_model(correction: LocalModel, generation: str) -> bytes:
     """Encode the correction as JSON. `generation` names the records it was learned from."""
     local = {
-        task: {"shared": {str(i): w for i, w in one.shared.items()}, "private": dict(one.private)}
-        for task, one in correction.local.items()
+        task: {"shared": {str(i): w for i, w in weights.shared.items()}, "private": dict(weights.private)}
+        for task, weights in correction.local.items()
     }
     content = {
         **_stamp(generation),
@@ -74,13 +74,15 @@ def decode_local_model(content: bytes) -> tuple[LocalModel, str]:
     """Decode the correction and its generation. Raise HistoryError if damaged or of another schema."""
     try:
         fields = _checked(json.loads(content))
-        local = {task: _local_weights(task, one) for task, one in fields["local"].items()}
-        platt = {task: PlattScaling(**_numbers(one)) for task, one in fields["platt"].items()}
-        trackers = {key: QuantileTrackers(**_numbers(one)) for key, one in fields["trackers"].items()}
-        scores = {task: CalibrationScore(**_numbers(one, 0.0, LARGEST_COUNT)) for task, one in fields["scores"].items()}
-        if not all(min(one.slope_weight, one.offset_weight) > 0.0 for one in platt.values()):
+        local = {task: _local_weights(task, packed) for task, packed in fields["local"].items()}
+        platt = {task: PlattScaling(**_numbers(packed)) for task, packed in fields["platt"].items()}
+        trackers = {key: QuantileTrackers(**_numbers(packed)) for key, packed in fields["trackers"].items()}
+        scores = {
+            task: CalibrationScore(**_numbers(known, 0.0, LARGEST_COUNT)) for task, known in fields["scores"].items()
+        }
+        if not all(min(scaling.slope_weight, scaling.offset_weight) > 0.0 for scaling in platt.values()):
             raise ValueError("a weight is not positive")
-        experts = {stream: _log_weights(one) for stream, one in fields["experts"].items()}
+        experts = {stream: _log_weights(packed) for stream, packed in fields["experts"].items()}
         return LocalModel(local, platt, trackers, scores, experts), fields["generation"]
     except MALFORMED as error:
         raise HistoryError("the local model is damaged") from error
@@ -101,7 +103,7 @@ def encode_queue(backlog: ExampleQueue, generation: str) -> bytes:
         "waiting": {task: _pack_labelled(rows) for task, rows in backlog.waiting.items()},
         "recent": {task: _pack_labelled(rows) for task, rows in backlog.recent.items()},
         "sent": {
-            task: [{**_pack_labelled(one.examples), "versions": one.versions} for one in batches]
+            task: [{**_pack_labelled(batch.examples), "versions": batch.versions} for batch in batches]
             for task, batches in backlog.sent.items()
         },
     }
@@ -143,7 +145,7 @@ def _numbers(
     fields: Mapping[str, Any], least: float = -LARGEST_COEFFICIENT, most: float = LARGEST_COEFFICIENT
 ) -> Mapping[str, Any]:
     """Return the fields. Raise ValueError or TypeError unless all are numbers within these bounds."""
-    if not all(least <= number <= most for number in fields.values()):
+    if not all(least <= value <= most for value in fields.values()):
         raise ValueError("a number is out of range")
     return fields
 
@@ -160,9 +162,9 @@ def _checked(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _pack_labelled(rows: Sequence[LabelledExample]) -> dict[str, object]:
     return {
-        "rows": pack_examples([one.example for one in rows]),
-        "labels": [one.label for one in rows],
-        "weights": [one.weight for one in rows],
+        "rows": pack_examples([row.example for row in rows]),
+        "labels": [row.label for row in rows],
+        "weights": [row.weight for row in rows],
     }
 
 

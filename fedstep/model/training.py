@@ -79,7 +79,7 @@ PACES: Mapping[str, Hyperparameters] = {
 
 def learn_shared(task: str, weights: Sequence[float], rows: Sequence[LabelledExample]) -> "array[float]":
     """Return the weights after one pass over the examples, in the given order; private features are ignored."""
-    matrix = sparse_matrix([one.example.indices for one in rows], [one.example.values for one in rows], len(weights))
+    matrix = sparse_matrix([row.example.indices for row in rows], [row.example.values for row in rows], len(weights))
     pace = PACES[task]
     return array("f", _fit(pace, pace.shared_rate, np.array(weights, dtype=np.float64), matrix, rows))
 
@@ -93,8 +93,8 @@ def learn_local(
     from production after the steps is local.
     """
     pace = PACES[task]
-    names = sorted({name for one in rows for name in one.example.private})
-    columns = {name: len(production) + number for number, name in enumerate(names)}
+    names = sorted({name for row in rows for name in row.example.private})
+    columns = {name: len(production) + index for index, name in enumerate(names)}
     shared = np.array(production, dtype=np.float64)
     start = shared.copy()
     for index, value in local.shared.items():
@@ -121,8 +121,8 @@ def _updated(private: Mapping[str, float], names: Sequence[str], values: Any) ->
 
 
 def _with_private(rows: Sequence[LabelledExample], columns: Mapping[str, int], width: int) -> Any:
-    indices = [(*one.example.indices, *(columns[name] for name in one.example.private)) for one in rows]
-    values = [(*one.example.values, *(1.0 for _ in one.example.private)) for one in rows]
+    indices = [(*row.example.indices, *(columns[name] for name in row.example.private)) for row in rows]
+    values = [(*row.example.values, *(1.0 for _ in row.example.private)) for row in rows]
     return sparse_matrix(indices, values, width)
 
 
@@ -140,7 +140,7 @@ def _fit(pace: Hyperparameters, rate: float, start: Any, matrix: Any, rows: Sequ
     No intercept (sparse input scales its step by 0.01; the bias is a feature), no penalty (L2 makes every delta dense),
     a constant rate (the default diverges when every run restarts its clock).
     """
-    labels = np.array([one.label for one in rows])
+    labels = np.array([row.label for row in rows])
     # Argument checks are most of the cost of a small partial_fit, and these are finite by construction.
     with config_context(assume_finite=True, skip_parameter_validation=True):
         return _partial_fit(pace, rate, start, matrix, labels, _weights(rows))
@@ -148,7 +148,7 @@ def _fit(pace: Hyperparameters, rate: float, start: Any, matrix: Any, rows: Sequ
 
 def _weights(rows: Sequence[LabelledExample]) -> Any:
     """Return the weights of the examples; None if all are 1, which spares scikit-learn their validation."""
-    weights = [one.weight for one in rows]
+    weights = [row.weight for row in rows]
     return None if all(weight == 1.0 for weight in weights) else np.array(weights)
 
 
@@ -224,11 +224,11 @@ def _learn(
         return before
     local = before.local.get(task, LocalWeights())
     after = before
-    for one in resolved:
+    for labelled in resolved:
         if task == "build-duration":
-            after = _observe_time(after, stream, one, full_margin(weights, local, one.example))
+            after = _observe_time(after, stream, labelled, full_margin(weights, local, labelled.example))
         else:
-            after = _observe(after, task, one, weights, local)
+            after = _observe(after, task, labelled, weights, local)
     learned = learn_local(task, weights, local, [*_newest(recent, REPLAYED.get(task, 0)), *resolved])
     return after._replace(local={**after.local, task: learned})
 

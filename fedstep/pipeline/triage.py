@@ -108,14 +108,14 @@ def find_not_run(reports: Reports, summary: Summary, ci: CiRun, *, is_part: bool
     since, last = summary.count - ACTIVE_BUILDS, summary.count - 1
     ran = {run.test for run in reports.tests}
     places = {
-        place: run.outcome for run in reports.tests if run.outcome in "fcs" and (place := unloaded_place(run.test))
+        group: run.outcome for run in reports.tests if run.outcome in "fcs" and (group := unloaded_place(run.test))
     }
     known = {
         test: stats for test, stats in summary.tests.items() if stats.last_build >= since and not is_stand_in(test)
     }
     place_of = {test: _place_of(test, places) for test in known if test not in ran}
-    unloaded = [test for test, place in place_of.items() if place and places[place] != Outcome.SKIPPED]
-    others = [test for test, place in place_of.items() if not place and known[test].last_build == last]
+    unloaded = [test for test, group in place_of.items() if group and places[group] != Outcome.SKIPPED]
+    others = [test for test, group in place_of.items() if not group and known[test].last_build == last]
     changed = sum(stats.last_build < last for stats in known.values())
     is_usual = not is_part and changed <= LATELY_CHANGED * len(known) and not summary.selections.builds
     job = stream_name(ci, "", summary.builds)
@@ -128,7 +128,7 @@ def find_not_run(reports: Reports, summary: Summary, ci: CiRun, *, is_part: bool
 def _place_of(test: str, places: Collection[str]) -> str:
     """Return which of the places holds the test, "" for none."""
     group = group_of(test)
-    return next((place for place in places if f"{group}.".startswith((f"{place}.", f"{place}/"))), "")
+    return next((unloaded for unloaded in places if f"{group}.".startswith((f"{unloaded}.", f"{unloaded}/"))), "")
 
 
 def settle_reports(
@@ -143,7 +143,7 @@ def settle_reports(
     if all(item.reason != ERRORS_OUTSIDE for item in reports.dropped):
         return reports, not_run
     last = {test: stats for test, stats in summary.tests.items() if stats.last_build == summary.count - 1}
-    broken = {place for test, stats in last.items() if stats.streak and (place := unloaded_place(test))}
+    broken = {group for test, stats in last.items() if stats.streak and (group := unloaded_place(test))}
     ran = {group_of(run.test) for run in reports.tests}
     packages = set() if is_passed else ({group_of(test) for test in not_run.tests} | broken) - ran
     if not (not_run.is_complete or is_passed or packages):
@@ -173,9 +173,9 @@ def separate_muted(report: Judged, mutes: Mutes) -> Judged:
 
     A failure of a new test stays where it is: whoever wrote a pattern did not know the test.
     """
-    found = [(failure, find_mute(failure.test, mutes, report.taken_ids)) for failure in report.failures]
-    muting = [(failure, () if failure.is_new else entries) for failure, entries in found]
-    new: list[str] = [failure.test for failure, entries in found if entries and failure.is_new]
+    matched = [(failure, find_mute(failure.test, mutes, report.taken_ids)) for failure in report.failures]
+    muting = [(failure, () if failure.is_new else entries) for failure, entries in matched]
+    new: list[str] = [failure.test for failure, entries in matched if entries and failure.is_new]
     return report._replace(
         failures=tuple(failure for failure, entries in muting if not entries),
         muted=tuple(
@@ -279,12 +279,12 @@ def _counted_reasons(counted: list[FailureVerdict], rules: VerdictRules) -> tupl
     if not counted:
         return ()
     added = sum(failure.is_new for failure in counted)
-    told = "1 failure not forgiven" if len(counted) == 1 else f"{len(counted)} failures not forgiven"
+    subject = "1 failure not forgiven" if len(counted) == 1 else f"{len(counted)} failures not forgiven"
     flakes = "newly flaky or failing" if rules.only_new_flakes else ""
     known = sum(failure.kind == "flake" for failure in counted)
     known_flakes = f"{known} known to be flaky and not quarantined" if known else ""
     more = ", ".join(filter(None, (flakes, known_flakes, f"{added} in tests without history" if added else "")))
-    return (f"{told} ({more})" if more else told,)
+    return (f"{subject} ({more})" if more else subject,)
 
 
 def known_tests(context: RunContext, fetch: bool) -> frozenset[str]:
@@ -314,15 +314,15 @@ class Suggestion(NamedTuple):
 def suggest_quarantine(table: TestTable, mutes: Mutes) -> tuple[Suggestion, ...]:
     """Return tests to quarantine, those that flip most first, and quarantined ones to release."""
     tests, taken = table.values(), taken_ids(table)
-    flipping = [(one, _flips(one)) for one in tests if _flips(one) >= FEWEST_FLIPS]
-    noisy = [(one, flips) for one, flips in flipping if not find_mute(one.test, mutes, taken)]
+    flipping = [(test, _flips(test)) for test in tests if _flips(test) >= FEWEST_FLIPS]
+    noisy = [(test, flips) for test, flips in flipping if not find_mute(test.test, mutes, taken)]
     noisy.sort(key=lambda pair: -pair[1])
     return (
-        *(Suggestion("quarantine", one.test, _evidence(one)) for one, _ in noisy[:MOST_SUGGESTED]),
+        *(Suggestion("quarantine", test.test, _evidence(test)) for test, _ in noisy[:MOST_SUGGESTED]),
         *filter(
             None,
             (
-                _release(mute, [one for one in tests if find_mute(one.test, Mutes((mute,)), taken)])
+                _release(mute, [test for test in tests if find_mute(test.test, Mutes((mute,)), taken)])
                 for mute in mutes.entries
             ),
         ),

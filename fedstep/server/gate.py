@@ -229,7 +229,10 @@ class UpdateEvaluations:
     def estimate(self, gate: Gate) -> LossEstimate:
         """Return the estimate."""
         voters = self.voters()
-        projects, owners = len({one.project for one in self.evaluations}), len({one.owner for one in self.evaluations})
+        projects, owners = (
+            len({evaluation.project for evaluation in self.evaluations}),
+            len({evaluation.owner for evaluation in self.evaluations}),
+        )
         known = self.active.owners if self.active.owners > 1 else self.active.projects
         needed = min(gate.voters, max(min(2, known), known - self.left_out))
         sufficient = bool(voters) and len(voters) >= needed
@@ -253,15 +256,18 @@ class UpdateEvaluations:
 
     def _size(self) -> int:
         """Return the number of evaluations, of no voter more than twice the median: none ends a trial by itself."""
-        counts = Counter(one.owner if self.active.owners > 1 else (one.owner, one.project) for one in self.evaluations)
+        counts = Counter(
+            evaluation.owner if self.active.owners > 1 else (evaluation.owner, evaluation.project)
+            for evaluation in self.evaluations
+        )
         most = 2 * median(counts.values())
         return int(sum(min(count, most) for count in counts.values()))
 
     def voters(self) -> Mapping[str, Sequence[float]]:
         """Return by voter what it reports: by owner the means of its projects, else by project its evaluations."""
         of_projects: dict[tuple[str, str], list[float]] = {}
-        for one in self.evaluations:
-            of_projects.setdefault((one.owner, one.project), []).append(one.difference)
+        for evaluation in self.evaluations:
+            of_projects.setdefault((evaluation.owner, evaluation.project), []).append(evaluation.difference)
         if self.active.owners <= 1:
             return {f"{owner} {project}": values for (owner, project), values in of_projects.items()}
         of_owners: dict[str, list[float]] = {}
@@ -283,9 +289,9 @@ class EvaluationSums:
 
     def estimate(self, gate: Gate) -> LossEstimate:
         """Return the estimate, bounded by a normal mixture."""
-        count, variance = sum(one.count for one in self.sums), _variance(self.sums)
+        count, variance = sum(part.count for part in self.sums), _variance(self.sums)
         worth = max(0.0, count) ** 2 / variance if variance else 0.0
-        distinct = max(0, round(max((one.count for one in self.sums), default=0.0)))
+        distinct = max(0, round(max((part.count for part in self.sums), default=0.0)))
         low, high, mean = _bound_mean_of_sums(self.sums, count, variance, gate)
         return LossEstimate(
             evaluations=max(0, round(count)),
@@ -363,8 +369,8 @@ def _student(freedom: int, alpha: float) -> float:
 
 def _variance(sums: Sequence[EvaluationSum]) -> float:
     """Return the variance of the sum of all evaluations: 1 for each of them, and the noise."""
-    noise = sum(one.noise_variance for one in sums)
-    return noise + max(0.0, sum(one.count for one in sums) + COUNTED * sqrt(noise))
+    noise = sum(part.noise_variance for part in sums)
+    return noise + max(0.0, sum(part.count for part in sums) + COUNTED * sqrt(noise))
 
 
 def _bound_mean_of_sums(sums: Sequence[EvaluationSum], count: float, variance: float, gate: Gate) -> Bounds:
@@ -372,7 +378,7 @@ def _bound_mean_of_sums(sums: Sequence[EvaluationSum], count: float, variance: f
     dishonest, share = gate.sum_liars * gate.reach, 1.0 - gate.sum_liars
     if count <= 0.0:
         return (-gate.reach - dishonest) / share, (gate.reach + dishonest) / share, dishonest / share
-    total = sum(one.total for one in sums)
+    total = sum(part.total for part in sums)
     tuned = TUNED + sums[0].noise_variance  # known before the sums are: their values must not choose it
     low = (total - _deviation(variance, tuned, gate.wrong_rejection)) / count
     high = (total + _deviation(variance, tuned, gate.wrong_promotion)) / count

@@ -136,7 +136,7 @@ def aggregate(
     task: FloatArray, deltas: Sequence[TaskDelta], rules: AggregationRules, usual: Usual = UNKNOWN
 ) -> FloatArray:
     """Return the vector of a task after one aggregation; the order of the deltas does not matter."""
-    ordered = sorted(((one.contributor, one.delta) for one in deltas), key=itemgetter(0))
+    ordered = sorted(((task_delta.contributor, task_delta.delta) for task_delta in deltas), key=itemgetter(0))
     contributors = Contributors.of([contributor for contributor, _ in ordered])
     return aggregate_task(task, {index: delta for index, (_, delta) in enumerate(ordered)}, contributors, rules, usual)
 

@@ -96,16 +96,17 @@ def next_version(
     """
     compared = compare_sources(chain(given.recent(), given.buffered), rules)
     vectors = aggregate_updates(given.current.candidate, given.buffered, rules, compared)
-    evidence = {name: _without(one, compared.get(name, NO_COMPARISON).proven) for name, one in given.evidence.items()}
+    evidence = {name: _without(own, compared.get(name, NO_COMPARISON).proven) for name, own in given.evidence.items()}
     result = advance(given, vectors, evidence, rules, gate)
-    return replace(result, opposed={name: len(one.opponents) for name, one in compared.items() if one.opponents})
+    opposed = {name: len(task.opponents) for name, task in compared.items() if task.opponents}
+    return replace(result, opposed=opposed)
 
 
 def _without(evidence: Evidence, proven: Collection[Source]) -> Evidence:
     """Return evidence of single evaluations less those of proven opponents, who may judge as falsely as they learn."""
     if not isinstance(evidence, UpdateEvaluations):
         return evidence
-    kept = replace(evidence, evaluations=tuple(one for one in evidence.evaluations if not _is_of(one, proven)))
+    kept = replace(evidence, evaluations=tuple(each for each in evidence.evaluations if not _is_of(each, proven)))
     return replace(kept, left_out=len(evidence.voters()) - len(kept.voters()))
 
 
@@ -212,9 +213,11 @@ def _begin_trial(
         restarted = state.now if decision and decision.restarted else state.last_restart(name)
         newest = (state.current.candidate, *state.earlier[:EARLIER])
         earlier = [
-            one.vectors[name] for one in newest if one.version - source >= gate.distance and one.created >= restarted
+            older.vectors[name]
+            for older in newest
+            if older.version - source >= gate.distance and older.created >= restarted
         ]
-        mean = to_float_array(np.array([to_numpy(one) for one in (vector, *earlier)]).mean(axis=0))
+        mean = to_float_array(np.array([to_numpy(values) for values in (vector, *earlier)]).mean(axis=0))
     return TaskState(vector, mean, source, Trial(name, state.version, source, state.now, mean), decision)
 
 
@@ -256,8 +259,8 @@ def _replace_proven(
     """
     if not comparison.proven:
         return rules
-    kept = {(one.owner, one.project) for one in contributors if not _is_of(one, comparison.opponents)}
-    left_out = {(one.owner, one.project) for one in contributors if _is_of(one, comparison.proven)}
+    kept = {(sender.owner, sender.project) for sender in contributors if not _is_of(sender, comparison.opponents)}
+    left_out = {(sender.owner, sender.project) for sender in contributors if _is_of(sender, comparison.proven)}
     factor = 1.0 + len(left_out) / max(1, len(kept))
     return replace(rules, rate=rules.rate * min(factor, 1.0 / (1.0 - OPPOSED)))
 
@@ -350,8 +353,8 @@ def _common_direction(means: FloatArray, weights: Floats) -> FloatArray:
     return direction
 
 
-def _is_of(one: Contributor | TaskDelta | Evaluation, sources: Collection[Source]) -> bool:
-    return (one.owner, one.project) in sources or (one.owner, "") in sources
+def _is_of(sender: Contributor | TaskDelta | Evaluation, sources: Collection[Source]) -> bool:
+    return (sender.owner, sender.project) in sources or (sender.owner, "") in sources
 
 
 def iter_task_deltas(stored: StoredUpdate, version: int) -> Iterator[tuple[str, TaskDelta]]:

@@ -82,10 +82,10 @@ class Contributors(NamedTuple):
     def of(cls, contributors: Sequence[Contributor]) -> Self:
         """Return the columns of these contributors, in their order."""
         return cls(
-            np.array([staleness_weight(one.staleness) for one in contributors]),
-            index_names(one.project for one in contributors),
-            index_names((one.owner, one.project) for one in contributors),
-            index_names(one.owner or (one.project,) for one in contributors),
+            np.array([staleness_weight(contributor.staleness) for contributor in contributors]),
+            index_names(contributor.project for contributor in contributors),
+            index_names((contributor.owner, contributor.project) for contributor in contributors),
+            index_names(contributor.owner or (contributor.project,) for contributor in contributors),
         )
 
     def select(self, indices: Sequence[int]) -> "Contributors":

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 import fedstep
-from fedstep.cli.options import HISTORY, KEEP, PART, STRICT, option
+from fedstep.cli.options import HISTORY, KEEP, PART, STRICT, option, parse_since
 from fedstep.cli.output import echo_result, echo_warnings, exit_code
 from fedstep.errors import HistoryError, InputError, MissingExtra, UsageError
 from fedstep.federation.trust import split_address
@@ -50,7 +50,7 @@ class ServiceOptions(NamedTuple):
 @option("api", metavar="URL", default="", help="Address of the API of GitHub Enterprise or a self-managed GitLab.")
 @option("user", metavar="NAME", default="", help="User name on Jenkins; token in FEDSTEP_JENKINS_TOKEN.")
 @option("artifact", metavar="GLOB", multiple=True, help="Name of GitHub artifacts to read. Can be repeated.")
-@option("since", metavar="DATE", default="", help="Read builds that started on this date or later.")
+@option("since", metavar="AGE", default="", help="Read builds that started later: 7d, 2w or a day, 2030-12-31.")
 @option("limit", type=click.IntRange(0), default=0, help="Number of newest builds to read; 0: all.")
 @option("job", metavar="NAME", default="", help="Read builds of this job; * and ? match.")
 @KEEP
@@ -100,7 +100,7 @@ def backfill(
     from fedstep.pipeline.context import fetch_history, publish_now
 
     context = fedstep.Project.discover(history=history, part=part).context()
-    wanted = BuildFilter(_parse_since(since), limit, job)
+    wanted = BuildFilter(parse_since(since, context.now), limit, job)
     options = ServiceOptions(source or "", github, gitlab, api, user, artifact)
     _check_source(options)
     if (backend == "dask") != bool(scheduler):
@@ -148,16 +148,6 @@ def _open_source(options: ServiceOptions, store: ProjectStore, wanted: "BuildFil
     from fedstep.importers.api_client import RateLimitPolicy
 
     return open_service(options, os.environ, store, wanted, RateLimitPolicy(tell=echo_warnings))
-
-
-def _parse_since(date: str) -> float:
-    """Return the date in seconds since the epoch, 0 for "". Raises UsageError if it is not a date."""
-    from fedstep.ingest.ci import parse_time
-
-    seconds = parse_time(date) if date else 0.0
-    if not isinstance(seconds, float):
-        raise UsageError(f"--since: {seconds.reason}", "Give a date like 2026-01-31")
-    return seconds
 
 
 def _check_source(options: ServiceOptions) -> None:

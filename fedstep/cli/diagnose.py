@@ -83,7 +83,7 @@ def inspect(
 
 @click.command()
 @click.argument("test", metavar="TEST")
-@option("html", metavar="FILE", default="", help="Write an HTML page with the test's outcomes and times to this file.")
+@option("html", metavar="PATH", default="", help="Write an HTML page with the test's outcomes and times to this file.")
 @JSON
 @HISTORY
 @PART

@@ -47,7 +47,7 @@ def demo(output: str) -> int:
 )
 @option("cold-start", is_flag=True, help="Also score the first ten builds of a project.")
 @option("figures", "--json", metavar="FILE", default="", help="Write the figures to this file as JSON.")
-@option("html", metavar="FILE", default="", help="Write an HTML page to this file.")
+@option("html", metavar="PATH", default="", help="Write an HTML page to this file.")
 def simulate(
     corpus: tuple[Path, ...],
     task: str | None,

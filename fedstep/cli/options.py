@@ -1,6 +1,7 @@
 """Define the options that several commands share; each option also has an environment variable."""
 
 import os
+import re
 import time
 from collections.abc import Callable
 from functools import reduce
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from fedstep.federation.trust import Secret
 
 F = TypeVar("F", bound=Callable[..., object])
+FORMATS = ("text", "json", "markdown")  # of predict, triage, train, verdict, reports and history show
+ALL_FORMATS = (*FORMATS, "slack")
 
 
 class FloatRange(click.FloatRange):
@@ -29,6 +32,22 @@ class FloatRange(click.FloatRange):
         if converted != converted:
             self.fail(f"{value} is no number.", param, ctx)
         return converted
+
+
+class FormatChoice(click.Choice[str]):
+    """The formats of a command. A variable or file that names one which only other commands have leaves the default."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the format."""
+        is_of_another = value in ALL_FORMATS and value not in self.choices
+        if (
+            is_of_another
+            and param
+            and ctx
+            and ctx.get_parameter_source(param.name or "") != ParameterSource.COMMANDLINE
+        ):
+            return str(param.default)
+        return super().convert(value, param, ctx)
 
 
 class OptionSettings(TypedDict, total=False):
@@ -57,6 +76,18 @@ def option(name: str, *aliases: str, parameter: str = "", **settings: Unpack[Opt
     variable = f"FEDSTEP_{underscored.upper()}"
     settings.setdefault("show_default", settings.get("default") not in (None, "", ()))
     return click.option(f"--{name}", *aliases, parameter or underscored, envvar=variable, **settings)
+
+
+def parse_since(text: str, now: float) -> float:
+    """Return the moment in seconds since the epoch, 0 for "". Raise UsageError for text that is no moment."""
+    if match := re.fullmatch(r"(\d{1,4})([dw])", text.strip()):
+        return now - int(match[1]) * (7 if match[2] == "w" else 1) * 86_400
+    from fedstep.ingest.ci import parse_time
+
+    seconds = parse_time(text) if text else 0.0
+    if not isinstance(seconds, float):
+        raise UsageError(f"--since: {seconds.reason}", "Give 7d, 2w or 2030-12-31")
+    return seconds
 
 
 def option_variables(command: click.Command) -> frozenset[str]:
@@ -97,10 +128,9 @@ STRICT = option("strict", is_flag=True, help="Exit with an error code if somethi
 
 
 def _format_option(*forms: str) -> Callable[[F], F]:
-    return option("format", parameter="output_format", type=click.Choice(forms), default="text", help="Output format.")
+    return option("format", parameter="output_format", type=FormatChoice(forms), default="text", help="Output format.")
 
 
-FORMATS = ("text", "json", "markdown")  # of predict, triage, train, verdict, reports and history show
 FORMAT, LIST_FORMAT = _format_option(*FORMATS), _format_option("text", "json")
 JENKINS = option(
     "jenkins-estimate", is_flag=True, help="Show Jenkins' own estimate of the duration; always shown in Jenkins."

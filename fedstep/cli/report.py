@@ -1,6 +1,5 @@
 """Commands that show a project to people: its page, a digest, badges, and accepted changes of time."""
 
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 import fedstep
-from fedstep.cli.options import HISTORY, PART, option
+from fedstep.cli.options import HISTORY, PART, FormatChoice, option, parse_since
 from fedstep.cli.output import echo_result, echo_warnings
 from fedstep.errors import InputError, MissingExtra, UsageError
 
@@ -58,16 +57,11 @@ def report(html: str, serve: bool, port: int, value: bool, history: str, part: s
 
 
 @click.command()
-@option(
-    "since",
-    metavar="AGE",
-    default="7d",
-    help="Start: 7d, 2w or a day, 2030-12-31.",
-)
+@option("since", metavar="AGE", default="7d", help="Start: 7d, 2w or a day, 2030-12-31.")
 @option(
     "format",
     parameter="output_format",
-    type=click.Choice(["text", "markdown", "slack"]),
+    type=FormatChoice(["text", "markdown", "slack"]),
     default="markdown",
     help="Output format; slack: JSON for an incoming webhook.",
 )
@@ -84,7 +78,7 @@ def digest(since: str, output_format: str, history: str, part: str) -> int:
     from fedstep.report.digest import digest_markdown, digest_slack, digest_text, make_digest
 
     context = fedstep.Project.discover(history=history, part=part).context()
-    moment = _parse_since(since, context.now)
+    moment = parse_since(since, context.now)
     insights = _read_view(context).insights
     echo_warnings(*insights.warnings)
     render = {"text": digest_text, "markdown": digest_markdown, "slack": digest_slack}[output_format]
@@ -190,18 +184,6 @@ def _replay(context: "RunContext") -> "tuple[ValueOfSharing, ...] | Unavailable"
     except ImportError as error:
         raise MissingExtra("the replay needs scikit-learn", "Run: pip install 'fedstep[train]'") from error
     return value_of_sharing(context.store, load_model(context.store).model.production)
-
-
-def _parse_since(text: str, now: float) -> float:
-    """Return the moment in seconds since the epoch. Raise UsageError for other text."""
-    if match := re.fullmatch(r"(\d{1,4})([dw])", text.strip()):
-        return now - int(match[1]) * (7 if match[2] == "w" else 1) * 86_400
-    try:
-        from datetime import UTC, datetime
-
-        return datetime.fromisoformat(text.strip()).replace(tzinfo=UTC).timestamp()
-    except ValueError as error:
-        raise UsageError(f"--since {text[:40]!r} is no time", "Give 7d, 2w or 2030-12-31") from error
 
 
 def _write_page(view: _View, output_path: str) -> list[str]:

@@ -116,7 +116,7 @@ class TestVariables:
 
     @pytest.mark.parametrize("name", ["json", "markdown", "slack"])
     def test_a_format_of_other_commands_leaves_the_default(self, experienced, name):
-        """A file or a variable is for all commands, of which not each has each format. On the command line it is an error."""
+        """A file or a variable is for all commands, and few have every format. On the command line it is an error."""
         commands = ("predict", "digest", "order")
         assert [experienced.with_env(FEDSTEP_FORMAT=name).run(*words.split()).code for words in commands] == [0, 0, 0]
         (experienced.root / ".fedstep.toml").write_text(f'format = "{name}"\n')

@@ -132,7 +132,7 @@ class TimeLevel:
         beyond = [seconds for seconds, ratio in ratios if ratio > step]
         if len(beyond) < BEYOND or sum(ratio > sqrt(step) for _, ratio in ratios) < NEARLY:
             return None
-        shift = LevelShift(direction, self.usual, median(beyond), *self._begun(slower))
+        shift = LevelShift(direction, self.usual, median(beyond), *self._find_begin(slower))
         self._settle_at(beyond, step, former=self.usual)
         return shift
 
@@ -149,14 +149,14 @@ class TimeLevel:
         if len(back) < BACK:
             return None
         direction = Direction.SLOWER if slower else Direction.FASTER
-        shift = LevelShift(direction, self.usual, median(back), *self._begun(slower), is_return=True)
+        shift = LevelShift(direction, self.usual, median(back), *self._find_begin(slower), is_return=True)
         self._settle_at(back, step, former=0.0)
         return shift
 
     def _recent(self, most: int) -> tuple[float, ...]:
         return read_times(self.recent[-most * _LETTERS_PER_TIME :])
 
-    def _begun(self, slower: bool) -> tuple[int, int]:
+    def _find_begin(self, slower: bool) -> tuple[int, int]:
         """Return the build before the evidence began, and the build with which it did."""
         if slower:
             return (self.rising_after, self.rising_from) if self.rising else (self.last_build, self.last_build)

@@ -54,7 +54,7 @@ class Timeline:
         """Return the changes to a slower time that have not gone back, newest first."""
         return tuple(change for change in reversed(self.changes) if change.is_slower and not change.resolved_at)
 
-    def found_in(self, build: str) -> tuple[TimeChange, ...]:
+    def list_changes_of(self, build: str) -> tuple[TimeChange, ...]:
         """Return the changes that this build made certain."""
         return tuple(change for change in self.changes if change.found_in == build)
 

@@ -37,7 +37,7 @@ class Signature(NamedTuple):
     case: Mapping[str, str] = {}
     tool: str = ""  # of a report that is no XML
 
-    def named(self, name: str) -> bool:
+    def is_named(self, name: str) -> bool:
         """Return whether the report has this name."""
         return self.top.get("name") == name
 
@@ -64,22 +64,22 @@ RULES: tuple[tuple[str, Callable[[Signature], bool]], ...] = (
     ("CTest dashboard", lambda s: s.root == "Site"),
     ("Boost", lambda s: s.root in ("TestLog", "TestResult")),
     ("Qt", lambda s: s.root == "TestCase"),
-    ("pytest", lambda s: s.named("pytest tests") or s.suite.get("name") == "pytest"),
-    ("Jest", lambda s: s.named("jest tests")),
-    ("Vitest", lambda s: s.named("vitest tests")),
-    ("Bun", lambda s: s.named("bun test")),
-    ("Deno", lambda s: s.named("deno test")),
-    ("cargo-nextest", lambda s: s.named("nextest-run")),
+    ("pytest", lambda s: s.is_named("pytest tests") or s.suite.get("name") == "pytest"),
+    ("Jest", lambda s: s.is_named("jest tests")),
+    ("Vitest", lambda s: s.is_named("vitest tests")),
+    ("Bun", lambda s: s.is_named("bun test")),
+    ("Deno", lambda s: s.is_named("deno test")),
+    ("cargo-nextest", lambda s: s.is_named("nextest-run")),
     ("container-structure-test", lambda s: _is_container_test(s)),  # it is defined below
     (
         "Cypress",
-        lambda s: s.named("Mocha Tests") and "cypress" in s.suite.get("file", "").replace("\\", "/").split("/"),
+        lambda s: s.is_named("Mocha Tests") and "cypress" in s.suite.get("file", "").replace("\\", "/").split("/"),
     ),
-    ("Mocha", lambda s: s.named("Mocha Tests")),
+    ("Mocha", lambda s: s.is_named("Mocha Tests")),
     ("Playwright", lambda s: tuple(s.top)[:2] == ("id", "name") and "skipped" in s.top),
     ("Karma", lambda s: s.root == "testsuite" and s.suite.get("id") == "0" and "package" in s.suite),
     ("Node", lambda s: s.root == "testsuites" and not s.top and s.case.get("classname") == "test"),
-    ("GoogleTest", lambda s: s.named("AllTests") or s.has("status", "result")),
+    ("GoogleTest", lambda s: s.is_named("AllTests") or s.has("status", "result")),
     ("Catch2", lambda s: s.suite.get("hostname") == "tbd"),
     ("doctest", lambda s: "doctest_version" in s.suite),
     (
@@ -88,7 +88,7 @@ RULES: tuple[tuple[str, Callable[[Signature], bool]], ...] = (
     ),
     ("CTest", lambda s: s.has("status") and "disabled" in s.suite and s.case.get("name") == s.case.get("classname")),
     ("Behave", lambda s: s.has("status") and s.case.get("status", "").islower() and "hostname" in s.suite),
-    ("Pester", lambda s: s.named("Pester")),
+    ("Pester", lambda s: s.is_named("Pester")),
     ("minitest", lambda s: s.has("assertions") and s.case.get("file", "").endswith(".rb")),
     ("PHPUnit", lambda s: s.has("assertions") and ("class" in s.case or "warnings" in s.suite or s.has("file"))),
     ("minitest", lambda s: s.has("assertions")),

@@ -249,7 +249,7 @@ class JUnitHandler:
 
     def __init__(self, tokenizer: Tokenizer, collector: CaseCollector, signature: Signature) -> None:
         self.signature = signature
-        self.is_pytest = signature.named("pytest tests")
+        self.is_pytest = signature.is_named("pytest tests")
         self.declared = 0  # tests that the suites announce
         self.totals = Totals(signature)
         self.timestamps: set[str] = set()  # of the suites
@@ -272,7 +272,7 @@ class JUnitHandler:
         self._is_reading_text = self._is_output = False
         self._class, self._prefix = NO_CLASS, ""  # of the last case, and how the names of its class begin
         self._is_numbered = False
-        self._is_mocha = signature.named("Mocha Tests")
+        self._is_mocha = signature.is_named("Mocha Tests")
         self._root_file = ""
         self._tool = ""  # from the first case on
         self._describes: set[str] = set()  # of Vitest: the suites of the tests that were read

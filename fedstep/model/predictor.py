@@ -122,7 +122,7 @@ class Predictor(NamedTuple):
     def _margins(self, task: str, columns: Columns, tests: TestTable) -> Sequence[float]:
         """Return the margin of every test of the table."""
         local = self._local(task)
-        shared = schema().tasks[task].margins(self._summed(schema().tasks[task], local), columns)
+        shared = schema().tasks[task].margins(self._sum_weights(schema().tasks[task], local), columns)
         return list(map(add, shared, _private_margins(tests, local)))
 
     def failures(self, summary: Summary, build: Build, stream: str) -> tuple[FailureVerdict, ...]:
@@ -181,7 +181,7 @@ class Predictor(NamedTuple):
     def _local(self, task: str) -> LocalWeights:
         return self.correction.local.get(task, LocalWeights())
 
-    def _summed(self, task: Task, local: LocalWeights) -> list[float]:
+    def _sum_weights(self, task: Task, local: LocalWeights) -> list[float]:
         weights = list(self.production[task.name])
         for index, value in local.shared.items():
             weights[index] += value
@@ -189,7 +189,7 @@ class Predictor(NamedTuple):
 
     def _margin(self, task: str, row: SparseVector, private: Sequence[str]) -> float:
         local = self._local(task)
-        weights = self._summed(schema().tasks[task], local)
+        weights = self._sum_weights(schema().tasks[task], local)
         return margin(weights, *row) + sum(local.private.get(name, 0.0) for name in private)
 
     def chance(self, task: str, row: SparseVector, private: Sequence[str], runs: int = 0) -> float:
@@ -204,7 +204,7 @@ class Predictor(NamedTuple):
         `facts` are numbers that the phrases use, and that add nothing: {"recent-flips": 3}.
         """
         model, local = schema().tasks[task], self._local(task)
-        weights, usual, base = self._summed(model, local), model.usual(), 0.0
+        weights, usual, base = self._sum_weights(model, local), model.usual(), 0.0
         contributions: list[FeatureContribution] = []
         for part, start, end in model.spans():
             expected = sum(map(mul, weights[start:end], usual[start:end]))
@@ -362,7 +362,7 @@ def chance_of(task: str, weights: Sequence[float], local: LocalWeights, platt: P
     """
     score = platt.slope * full_margin(weights, local, row) + platt.offset
     if task == "flaky":
-        return sigmoid(_bounded_by_evidence(weights, row, score))
+        return sigmoid(_bound_by_evidence(weights, row, score))
     return sigmoid(_bounded_without_proof(row, score) if task == "triage" else score)
 
 
@@ -371,7 +371,7 @@ def is_flipped(task: str, row: Example) -> bool:
     return _first(task, "flipped") in row.indices
 
 
-def _bounded_by_evidence(weights: Sequence[float], row: Example, score: float) -> float:
+def _bound_by_evidence(weights: Sequence[float], row: Example, score: float) -> float:
     values = dict(zip(row.indices, row.values, strict=True))
     evidence = values.get(_first("flaky", "evidence"), 0.0) * EVIDENCE_SCALE
     if not is_flipped("flaky", row):

@@ -73,7 +73,7 @@ def encode_local_model(correction: LocalModel, generation: str) -> bytes:
 def decode_local_model(content: bytes) -> tuple[LocalModel, str]:
     """Decode the correction and its generation. Raise HistoryError if damaged or of another schema."""
     try:
-        fields = _checked(json.loads(content))
+        fields = _check(json.loads(content))
         local = {task: _local_weights(task, packed) for task, packed in fields["local"].items()}
         platt = {task: PlattScaling(**_numbers(packed)) for task, packed in fields["platt"].items()}
         trackers = {key: QuantileTrackers(**_numbers(packed)) for key, packed in fields["trackers"].items()}
@@ -113,7 +113,7 @@ def encode_queue(backlog: ExampleQueue, generation: str) -> bytes:
 def decode_queue(content: bytes) -> tuple[ExampleQueue, str]:
     """Decode the backlog and its generation. Raise HistoryError if damaged or of another schema."""
     try:
-        fields = _checked(json.loads(content))
+        fields = _check(json.loads(content))
         pending = {task: unpack_examples(rows) for task, rows in fields["pending"].items()}
         waiting = {task: _unpack_labelled(rows) for task, rows in fields["waiting"].items()}
         recent = {task: _unpack_labelled(rows) for task, rows in fields["recent"].items()}
@@ -154,7 +154,7 @@ def _stamp(generation: str) -> dict[str, object]:
     return {"format": FORMAT, "schema": schema().digest, "generation": generation}
 
 
-def _checked(fields: dict[str, Any]) -> dict[str, Any]:
+def _check(fields: dict[str, Any]) -> dict[str, Any]:
     if (fields["format"], fields["schema"]) != (FORMAT, schema().digest):
         raise HistoryError("what was learned belongs to another version of fedstep")
     return fields

@@ -105,11 +105,11 @@ def learn_local(
     moved = (fitted[: len(shared)] - shared) * kept
     return LocalWeights(
         {int(index): float(moved[index]) for index in np.flatnonzero(np.abs(moved) > NEGLIGIBLE)},
-        _updated(local.private, names, fitted[len(shared) :] * kept),
+        _update_private(local.private, names, fitted[len(shared) :] * kept),
     )
 
 
-def _updated(private: Mapping[str, float], names: Sequence[str], values: Any) -> Mapping[str, float]:
+def _update_private(private: Mapping[str, float], names: Sequence[str], values: Any) -> Mapping[str, float]:
     """Return the private weights with new values for these names; the other thousands are not examined."""
     after = dict(private)
     for name, value in zip(names, map(float, values), strict=True):
@@ -289,13 +289,13 @@ class CatchUpProgress:
 
 def load_state(store: ProjectStore) -> LearnedState:
     """Return the cached state, or an empty one (everything is learned again) if its parts do not match."""
-    state = _cached(store)
+    state = _read_cached(store)
     return LearnedState() if isinstance(state, Unavailable) else state
 
 
 def is_learned_state_lost(store: ProjectStore) -> bool:
     """Return whether learned caches exist but are damaged, incomplete or do not match."""
-    return isinstance(_cached(store), Unavailable) and _was_learned(store)
+    return isinstance(_read_cached(store), Unavailable) and _was_learned(store)
 
 
 def load_queue(store: ProjectStore) -> ExampleQueue:
@@ -329,7 +329,7 @@ def save_state(store: ProjectStore, state: LearnedState) -> None:
 
 def learn_new_records(store: ProjectStore, production: Production) -> CatchUpProgress:
     """Return the state with every record of the log learned, oldest first; `save_state` stores it."""
-    state = _cached(store)
+    state = _read_cached(store)
     if not isinstance(state, Unavailable):
         return _caught_up(store, state, production)
     return relearn_all(store, production) if _was_learned(store) else _caught_up(store, LearnedState(), production)
@@ -368,7 +368,7 @@ def _after(progress: CatchUpProgress, name: str, record: BuildRecord, production
         progress.records + 1,
         progress.labels_known + learned.labels_known,
         progress.warnings,
-        (*progress.changes, *(change for change in timeline.changes if change.found_in == record.name)),
+        (*progress.changes, *timeline.list_changes_of(record.name)),
     )
 
 
@@ -381,7 +381,7 @@ def _past(progress: CatchUpProgress, dropped: Dropped) -> CatchUpProgress:
     )
 
 
-def _cached(store: ProjectStore) -> LearnedState | Unavailable:
+def _read_cached(store: ProjectStore) -> LearnedState | Unavailable:
     summary = read_summary(store)
     try:
         backlog, at_backlog = decode_queue(store.read(BACKLOG))

@@ -140,7 +140,7 @@ class TestTogether:
         timeline = live(*map(missing, range(50)))
         [change] = timeline.changes
         assert change.together == 7
-        assert [one for n in range(50) for one in timeline.found_in(build(n).name)] == [change]
+        assert [one for n in range(50) for one in timeline.list_changes_of(build(n).name)] == [change]
 
     def test_it_is_resolved_when_the_last_goes_back(self) -> None:
         """Until then those that are still slow are named."""

@@ -252,7 +252,7 @@ class TestDialects:
         with (FOLDER / "vitest.xml").open("rb") as stream:
             document = Document(lambda: read_blocks(stream), "vitest.xml", "")
             next(iter(document))
-            assert document.signature.named("vitest tests")
+            assert document.signature.is_named("vitest tests")
 
 
 STRANGERS = {

@@ -237,7 +237,8 @@ def _skill_error(predicted: Column, truth: Column) -> float:
     return float(((predicted - truth) ** 2).sum() / ((truth.mean() - truth) ** 2).sum())
 
 
-RANKED = ("auc", "ap", "mcc", "auc_unseen", "capture_5", "capture_10", "capture_20")
+RANKED = ("auc", "ap", "mcc", "auc_unseen", "auc_cold", "capture_5", "capture_10", "capture_20")
+COLD_BUILDS = (2, 30)  # the third to the thirtieth build of a project
 FEWEST = 3  # positives, and negatives, from which a project's ranking is scored
 HELD = 1e-4  # chances are held inside [HELD, 1 - HELD] where their logarithm is taken
 
@@ -245,12 +246,13 @@ HELD = 1e-4  # chances are held inside [HELD, 1 - HELD] where their logarithm is
 def chances_of(tally: Tally, threshold: float, first: int = FIRST_SCORED) -> Scores:
     """Return the scores of one project; `auc`, `ap` and `mcc` need three of each kind; {} without predictions.
 
-    `auc_<guess>` and `ap_<guess>` for each simple predictor; `auc_unseen` over tests that have not flipped yet.
+    `auc_<guess>` and `ap_<guess>` for each simple predictor; `auc_unseen` over tests that have not flipped yet;
+    `auc_cold` over builds 3 to 30.
     """
     predicted, truth, guesses = _seen(tally, first)
     if not len(truth):
         return {}
-    scores = {"predictions": float(len(truth)), "positives": float(truth.sum())}
+    scores = {"predictions": float(len(truth)), "positives": float(truth.sum()), **_cold_ranking(tally)}
     if not _rankable(truth):
         return scores
     scores |= {**_ranking(predicted, truth), "mcc": float(matthews_corrcoef(truth, predicted >= threshold))}
@@ -289,6 +291,7 @@ def summary_of_chances(
 
 RUNS_KNOWN = {"1-5": (1, 5), "6-20": (6, 20), "21-100": (21, 100), "more": (101, 1e9)}
 FAILURES_KNOWN = {"first": 0, "second": 1}
+CONFUSION = ("true_positives", "false_positives", "false_negatives", "true_negatives")
 
 
 def _by_chance(predicted: Column, truth: Column) -> Scores:
@@ -324,14 +327,18 @@ def _by_runs_known(tallies: Sequence[Tally], threshold: float, first: int) -> Sc
 
 
 def _by_failures_known(tallies: Sequence[Tally], threshold: float, first: int) -> Scores:
-    """Return the pooled MCC of the first and of the second failure of a test."""
+    """Return the pooled MCC of the first and of the second failure of a test, and the counts that it is made of."""
     predicted, truth, failures = _pool(tallies, KNOWN_FAILURES, first)
-    ordinals = {name: failures == known_failures for name, known_failures in FAILURES_KNOWN.items()}
-    return {
-        f"mcc_{name}_failure": float(matthews_corrcoef(truth[chosen], predicted[chosen] >= threshold))
-        for name, chosen in ordinals.items()
-        if _rankable(truth[chosen])
-    }
+    scores = {}
+    for name, known_failures in FAILURES_KNOWN.items():
+        chosen = failures == known_failures
+        named, flaky = predicted[chosen] >= threshold, truth[chosen] == 1
+        if _rankable(truth[chosen]):
+            scores[f"mcc_{name}_failure"] = float(matthews_corrcoef(flaky, named))
+        if chosen.any():
+            counted = (named & flaky, named & ~flaky, ~named & flaky, ~named & ~flaky)
+            scores |= {f"{kind}_{name}_failure": float(cases.sum()) for kind, cases in zip(CONFUSION, counted, strict=True)}
+    return scores
 
 
 def _pool(tallies: Sequence[Tally], fact: str, first: int) -> tuple[Column, Column, Column]:
@@ -361,6 +368,12 @@ def _seen(tally: Tally, first: int) -> tuple[Column, Column, Mapping[str, Column
     keep = tally.column("build_index") >= first
     guesses = {name: column[keep] for name, column in tally.guesses().items()}
     return tally.column("predicted")[keep], tally.column("truth")[keep], guesses
+
+
+def _cold_ranking(tally: Tally) -> Scores:
+    build_index, predicted, truth = (tally.column(name) for name in ("build_index", "predicted", "truth"))
+    keep = (build_index >= COLD_BUILDS[0]) & (build_index < COLD_BUILDS[1])
+    return {"auc_cold": float(roc_auc_score(truth[keep], predicted[keep]))} if _rankable(truth[keep]) else {}
 
 
 def _rankable(truth: Column) -> bool:

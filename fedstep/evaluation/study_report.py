@@ -283,6 +283,7 @@ LABELS = {
     "brier_skill": "Brier skill",
     "calibration_slope": "calibration slope",
     "regressions_suppressed": "negatives called positive",
+    "auc_cold": "AUC, builds 3 to 30",
     "mcc_first_failure": "MCC, first failure of a test",
     "mcc_second_failure": "MCC, second failure of a test",
     "threshold": "threshold",

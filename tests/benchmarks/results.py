@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 from scipy.stats import beta
 
 from tests.benchmarks.results_lines import LINES, REGRESSIONS, REPLAY_SEEDS, SEEDS, Figures, Line, projects_used_to
+from tests.studies.durations import published_figures, shift_figures
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/reference/results.md"
@@ -62,6 +63,12 @@ class Bench:
             [*command, "--figures", str(unfinished)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         unfinished.rename(target)
+
+    def measure(self, name: str, measured: Callable[[Sequence[Path]], Figures], *folders: Path) -> None:
+        """Make the figures of one study that `fedstep simulate` does not make, unless they are there."""
+        if not self.has(name):
+            print(name, *folders, flush=True)
+            (self.folder / f"{name}.json").write_text(json.dumps(measured(folders)))
 
     def has(self, name: str) -> bool:
         """Whether the study was made."""
@@ -154,6 +161,10 @@ def make_studies(bench: Bench) -> None:
         bench.study(f"build-duration-seed-{seed}", "build-duration", *recorded, "--seed", str(seed))
     for task in ("build-failure", "build-duration"):
         bench.study(f"{task}-global-only", task, *recorded, "--mode", "global-only")
+    bench.study("build-failure-starter", "build-failure", *recorded, "--mode", "starter")
+    bench.study("flaky-list", "flaky", bench.reports(), "--mode", "local")
+    bench.measure("published", published_figures, bench.corpora / "github-actions")
+    bench.measure("shifts", shift_figures, *(bench.corpora / name for name in ("github-actions", "jenkins")))
     cold = bench.replayed(100, 0, REPLAY_SEEDS[0])
     bench.study("cold-triage-recorded", "triage", bench.reports(), bench.regressions(), flaky, "--cold-start")
     bench.study("cold-triage-replayed", "triage", cold, flaky, "--cold-start")
@@ -182,7 +193,7 @@ def _row(bench: Bench, line: Line) -> str:
         return f"| {line.name} | not measured | | {line.bound} | |\n"
     values = [line.value(one) for one in figures]
     spread = f"{min(values):.3f} to {max(values):.3f}" if len(values) > 1 else ""
-    middle = median(values) if len(values) > 2 else mean(values)
+    middle = line.pooled(figures) if line.pooled else median(values) if len(values) > 2 else mean(values)
     return f"| {line.name} | {middle:.3f} | {spread} | {line.bound} | {line.yardstick(figures[0])} |\n"
 
 

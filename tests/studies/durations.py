@@ -11,7 +11,7 @@ import csv
 import gzip
 import random
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 from pathlib import Path
@@ -121,6 +121,20 @@ def _predicted(builds: Sequence[PastBuild]) -> dict[int, float]:
     return {one.build_index: one.predicted for step in build_steps(builds, TASK) for one in project.live(step)}
 
 
+def published_figures(folders: Sequence[Path]) -> Mapping[str, Mapping[str, object]]:
+    """The median of the errors beside published models, and in how many projects they are below XGBoost's."""
+    results = [ratios for *_, ratios in compare_published(folders[0])]
+    medians = {name: median(ratios[name] for ratios in results) for name in (*OURS, *MODELS)}
+    wins = {f"wins_{name}": sum(ratios[name] < ratios["xgboost"] for ratios in results) for name in OURS}
+    return {"summary": {**medians, **wins}, "baselines": {"XGBoost": {"error": medians["xgboost"]}}}
+
+
+def shift_figures(folders: Sequence[Path]) -> Mapping[str, Mapping[str, float]]:
+    """The builds until a changed level is followed: the median, and what nine in ten take at most."""
+    counts = [builds_until_followed(shift) for shift in draw_shifts(folders)]
+    return {"summary": {"median": median(counts), "nine_in_ten": quantiles(counts, n=10)[-1], "mean": fmean(counts)}}
+
+
 def main() -> None:
     what, *folders = sys.argv[1:]
     if what == "published":
@@ -133,8 +147,8 @@ def main() -> None:
         for name in OURS:
             print(f"{name}: better than XGBoost in", sum(ratios[name] < ratios["xgboost"] for *_, ratios in results))
     else:
-        counts = [builds_until_followed(shift) for shift in draw_shifts([Path(folder) for folder in folders])]
-        print(f"median {median(counts):.0f}, 90 % {quantiles(counts, n=10)[-1]:.0f}, mean {fmean(counts):.1f}")
+        figures = shift_figures([Path(folder) for folder in folders])["summary"]
+        print(f"median {figures['median']:.0f}, 90 % {figures['nine_in_ten']:.0f}, mean {figures['mean']:.1f}")
 
 
 if __name__ == "__main__":

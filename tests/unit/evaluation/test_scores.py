@@ -1,9 +1,12 @@
 """Facts about the figures of a study."""
 
 import pytest
+from sklearn.metrics import matthews_corrcoef
 
+from fedstep.evaluation.replay_tests import KNOWN_FAILURES
 from fedstep.evaluation.scores import ORDERS, Tally, chances_of, orders_of, summary_of_chances, times_of
 from fedstep.evaluation.simulated_federation import CasePrediction
+from tests.benchmarks.results_lines import pooled_mcc
 
 
 def tally(*predictions: tuple[float, float, float, float, float]) -> Tally:
@@ -60,6 +63,32 @@ class TestCalibration:
                 "cases_chance_9": 2.0,
             }
         )
+
+
+class TestFirstFailures:
+    def test_studies_together_have_the_mcc_of_all_their_cases(self) -> None:
+        """First and second failures are counted apart in each study; later ones in none."""
+        said = [0.9, 0.1, 0.8, 0.2, 0.9, 0.6, 0.3, 0.95, 0.1, 0.75, 0.9, 0.2]
+        truth = [1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0]
+        studies = []
+        for part in (slice(0, 6), slice(6, 12)):
+            made = Tally()
+            for ordinal, (chance, flaky) in enumerate(zip(said[part], truth[part], strict=True)):
+                for failures in (0.0, 1.0 + ordinal % 2):  # each once as a first failure, half of them as a second
+                    made.add(CasePrediction("shop", 20, chance, 0.0, 1.0, flaky, {KNOWN_FAILURES: failures}))
+            studies.append({"summary": summary_of_chances({}, [made], 0.7, 0)})
+        named = [chance >= 0.7 for chance in said]
+        assert pooled_mcc("first")(studies) == pytest.approx(matthews_corrcoef(truth, named))
+        both = matthews_corrcoef(truth + truth[0:12:2], named + named[0:12:2])
+        assert pooled_mcc("first", "second")(studies) == pytest.approx(both)
+
+
+class TestColdStart:
+    def test_builds_three_to_thirty_are_ranked_apart(self) -> None:
+        """The first two builds and those from the 31st on, all ranked wrongly here, do not count."""
+        outcomes = [float(number % 2) for number in range(40)]
+        builds = ((failed if 2 <= n < 30 else 1.0 - failed, 0.0, 1.0, failed, 0.0) for n, failed in enumerate(outcomes))
+        assert chances_of(tally(*builds), 0.5)["auc_cold"] == 1.0
 
 
 class TestPromise:

@@ -307,14 +307,14 @@ def _values(stats: TestStats, run: TestRun, failures: _Failures, rank: float | N
     evidence = failures.context.evidence(stats, run.test, repeats, type_fingerprint(run.failure_type))
     if not stats.streak:
         evidence = evidence._replace(companions=failures.context.new_companions(stats, run.test))
-    if stats.runs and not stats.failures:
-        evidence = evidence._replace(past=evidence.past + WEIGHTS.first_failure)
-    if rank is not None and not stats.flips:
-        evidence = evidence._replace(time=WEIGHTS.slow * rank)
     if not stats.flips:
-        evidence = evidence._replace(words=words)
-    if not stats.flips and names_environment(run):
-        evidence = evidence._replace(environment=WEIGHTS.environment)
+        first = WEIGHTS.first_failure if stats.runs and not stats.failures else 0.0
+        evidence = evidence._replace(
+            past=min(evidence.past + first, WEIGHTS.new_past_unseen),
+            time=0.0 if rank is None else WEIGHTS.slow * rank,
+            environment=WEIGHTS.environment if names_environment(run) else 0.0,
+            words=words,
+        )
     if commit in ("passed", "both"):
         evidence = evidence._replace(commit=WEIGHTS.passed_on_commit)
     return {

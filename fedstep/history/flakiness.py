@@ -87,6 +87,7 @@ class EvidenceWeights(NamedTuple):
     new_most_companions: int = 2
     new_class_mates: float = 1.0  # any number of them
     first_failure: float = 0.4  # of a test that ran before: more of them are flakes than the other evidence says
+    new_past_unseen: float = 1.0  # bound of both for a failure of this build: fewer are flakes than the past says
 
     alike: int = 5  # so many tests that fail for the first time in one build with one message are one coincidence ...
     coincidence: float = -3.4  # ... as much as companions can say

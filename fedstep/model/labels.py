@@ -13,6 +13,7 @@ from fedstep.history.test_table import TestStats, TestTable, index_tests
 from fedstep.schema.schema import schema
 
 SILVER_WEIGHT = 0.5  # a silver flip may be a regression that was fixed elsewhere
+UNSEEN_WEIGHT = 0.5  # of a failure of a test that was never seen to flip: half of its flakes are labelled regressions
 
 
 class LabelledExample(NamedTuple):
@@ -88,9 +89,12 @@ def _label(task: str, example: Example, stats: TestStats) -> LabelledExample:
     letters = stats.revealed
     start = max(0, len(letters) - (stats.runs - example.run))
     flips = letters[start : start + schema().tasks[task].horizon]
-    is_silver = Flip.SILVER in flips and Flip.GOLD not in flips
+    is_gold = Flip.GOLD in flips
+    is_silver = Flip.SILVER in flips and not is_gold
     weight = SILVER_WEIGHT if is_silver and task == "flaky" else 1.0
-    return LabelledExample(example, float(Flip.GOLD in flips or is_silver), weight)
+    if task == "triage" and not is_gold and schema().tasks[task].first("flipped") not in example.indices:
+        weight = UNSEEN_WEIGHT
+    return LabelledExample(example, float(is_gold or is_silver), weight)
 
 
 def count_subjects(examples: Sequence[LabelledExample]) -> int:

@@ -136,6 +136,17 @@ class TestEvidence:
         assert evidence(past("pppp"), failed(), "past") - evidence(past("ppppf"), failed(), "past") > 0.3
         assert evidence(Summary(), failed(), "past") < evidence(past("p"), failed(), "past")
 
+    def test_a_flaky_class_makes_no_first_failure_a_flake(self) -> None:
+        """A class that flakes in most builds makes a first failure in it no flake by itself; a flip of its own does."""
+        mate, summary = TestRun("org.foo.BarTest#other", Outcome.FLAKED), Summary()
+        for number in range(12):
+            one = build(number, (mate, TestRun("org.foo.BarTest#works", Outcome.PASSED)))
+            summary = apply_record(summary, str(number), make_record(one, "||mark", ""))
+        assert evidence(summary, failed(), "past") == WEIGHTS.new_past_unseen
+        flaked = build(12, (mate, TestRun("org.foo.BarTest#works", Outcome.FLAKED)))
+        summary = apply_record(summary, "12", make_record(flaked, "||mark", ""))
+        assert evidence(summary, failed(), "past") > 2 * WEIGHTS.new_past_unseen
+
     def test_tests_that_broke_together_twice_are_company(self) -> None:
         """Neither fails for the first time, and neither was ever seen to flip: one cause, as of two first failures."""
         other = TestRun("org.foo.QuxTest#works", Outcome.FAILED)

@@ -12,6 +12,7 @@ from fedstep.history.summary import Summary, apply_record
 from fedstep.history.test_table import TestTable
 from fedstep.model.labels import (
     SILVER_WEIGHT,
+    UNSEEN_WEIGHT,
     LabelledExample,
     count_subjects,
     follows_proof,
@@ -75,12 +76,20 @@ class TestFlakyRows:
 class TestFailureRows:
     def test_a_failure_is_judged_by_the_run_after_it(self) -> None:
         assert resolve_labels("triage", [row(1)], table_of("pf")) == ([], [row(1)])
-        assert label("triage", "pfp", 1) == LabelledExample(row(1), 1.0, 1.0)
-        assert label("triage", "pff", 1) == LabelledExample(row(1), 0.0, 1.0)
+        assert label("triage", "pfp", 1) == LabelledExample(row(1), 1.0, UNSEEN_WEIGHT)
+        assert label("triage", "pff", 1) == LabelledExample(row(1), 0.0, UNSEEN_WEIGHT)
+
+    def test_a_test_never_seen_to_flip_teaches_half(self) -> None:
+        """Half of the flakes among such failures are labelled regressions; a pass on the same commit is no guess."""
+        seen = row(1)._replace(indices=(0, schema().tasks["triage"].first("flipped")), values=(1.0, 1.0))
+        for letters in ("pfp", "pff", "pkp"):
+            ripe, _ = resolve_labels("triage", [seen], table_of(letters))
+            assert [one.weight for one in ripe] == [1.0]
+        assert label("triage", "pkp", 1).weight == 1.0
 
     def test_a_gold_flake_stays_one_when_the_next_run_flakes_too(self) -> None:
         assert label("triage", "pkk", 1) == LabelledExample(row(1), 1.0, 1.0)
-        assert label("triage", "pfk", 1) == LabelledExample(row(1), 1.0, 1.0)
+        assert label("triage", "pfk", 1) == LabelledExample(row(1), 1.0, UNSEEN_WEIGHT)
 
     def test_a_failure_that_continues_a_proven_flake_is_not_judged(self) -> None:
         """It passed and failed on commit a; whether it flaked on b nothing tells: it is learned, but not scored."""
@@ -94,7 +103,7 @@ class TestFailureRows:
         """A failure in one cell of a matrix is not judged by a pass in another."""
         assert resolve_labels("triage", [row(1)], table_of("pfp", streams="aab")) == ([], [row(1)])
         ripe, waiting = resolve_labels("triage", [row(1)], table_of("pfpp", streams="aaba"))
-        assert (ripe, waiting) == ([LabelledExample(row(1), 1.0, 1.0)], [])
+        assert (ripe, waiting) == ([LabelledExample(row(1), 1.0, UNSEEN_WEIGHT)], [])
 
 
 class TestRipening:

@@ -337,7 +337,9 @@ def _by_failures_known(tallies: Sequence[Tally], threshold: float, first: int) -
             scores[f"mcc_{name}_failure"] = float(matthews_corrcoef(flaky, named))
         if chosen.any():
             counted = (named & flaky, named & ~flaky, ~named & flaky, ~named & ~flaky)
-            scores |= {f"{kind}_{name}_failure": float(cases.sum()) for kind, cases in zip(CONFUSION, counted, strict=True)}
+            scores |= {
+                f"{kind}_{name}_failure": float(cases.sum()) for kind, cases in zip(CONFUSION, counted, strict=True)
+            }
     return scores
 
 

@@ -161,7 +161,6 @@ def make_studies(bench: Bench) -> None:
         bench.study(f"build-duration-seed-{seed}", "build-duration", *recorded, "--seed", str(seed))
     for task in ("build-failure", "build-duration"):
         bench.study(f"{task}-global-only", task, *recorded, "--mode", "global-only")
-    bench.study("build-failure-starter", "build-failure", *recorded, "--mode", "starter")
     bench.study("flaky-list", "flaky", bench.reports(), "--mode", "local")
     bench.measure("published", published_figures, bench.corpora / "github-actions")
     bench.measure("shifts", shift_figures, *(bench.corpora / name for name in ("github-actions", "jenkins")))

@@ -170,7 +170,7 @@ FAILURE = (
         Line(f"- failing builds among the riskiest {k} %", of(f"capture_{k}"), RISKS, "reported", best(f"capture_{k}"))
         for k in (5, 10, 20)
     ),
-    Line("- builds 3-30, with the model of the others", of("auc_cold"), ["build-failure-starter"], ALONE_FAILURE),
+    Line("- builds 3-30, only the model of the others", of("auc_cold"), ["build-failure-global-only"], ALONE_FAILURE),
     Line("- builds 3-30, each project alone", of("auc_cold"), ["build-failure-local"]),
 )
 FLAKY = (

@@ -88,14 +88,14 @@ def _even(weights: Sequence[float], shares: Sequence[Hashable], owners: Sequence
 
 
 def _agreement(deltas: Sequence[Real], lengths: Sequence[float], weights: Real) -> Real:
-    """Return the factors of Weiszfeld's algorithm, smoothed at the median distance."""
+    """Return the factors of Weiszfeld's algorithm, smoothed at twice the median distance."""
     points, factors, least = np.array(deltas), np.ones(len(deltas)), ALIKE * max(lengths)
     for _ in range(WEISZFELD_STEPS if least and weights.sum() else 0):
         centre = (weights * factors / weights.sum()) @ points
         squares = np.array(lengths) ** 2 - 2.0 * points @ centre + centre @ centre
         distances = np.sqrt(np.maximum(0.0, squares))
         before = factors
-        factors = 1.0 / np.maximum(max(least, float(np.median(distances[weights > 0.0]))), distances)
+        factors = 1.0 / np.maximum(max(least, 2.0 * float(np.median(distances[weights > 0.0]))), distances)
         factors *= weights.sum() / (weights @ factors)
         if np.abs(factors - before).max() <= SETTLED * before.min():
             break

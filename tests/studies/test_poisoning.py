@@ -68,6 +68,13 @@ class TestLag:
         assert trace.production["build-duration"][-1] >= trace.candidate["build-duration"][-1] - 0.01
 
 
+class TestRareOutcomes:
+    def test_where_builds_seldom_fail_failures_are_learned(self):
+        """One build in ten fails here: updates with a failure are longer, counted less, and the AUC was 0.741."""
+        trace = run(plans(0.0, from_starter=False)["none"], 104, tasks=("build-failure",))
+        assert trace.production["build-failure"][-1] >= 0.77
+
+
 class TestSlowDrift:
     def test_a_drift_of_a_fifth_is_held_by_build_failures(self):
         """Eight examples a batch: at half of the rate this federation lost 0.032, because it had hardly learned."""

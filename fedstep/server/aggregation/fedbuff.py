@@ -33,8 +33,10 @@ WEISZFELD_STEPS = 8  # more change the factors by less than a hundredth
 SETTLED = 0.003  # a relative change of no factor above this ends the steps; most batches need one to three
 ALIKE = 0.01  # of the longest delta: a smaller distance is none, and may be rounding
 MEDIAN_FACTOR = 3.0  # a coordinate may be this many times its median over the projects
-# Few examples from mixed projects: higher rates made these tasks worse. The mean of failures bears more (0107).
-RATES = {"build-failure": 0.6, "build-duration": 0.3}
+# Batches with a rare outcome are longer than others and far from them: bounds at twice the median length and at the
+# median distance made failures and flakes predicted too seldom. A duration has no rare outcome (docs/decisions/0116).
+LONGER, NEAR = {"build-duration": 2.0}, {"build-duration": 1.0}
+RATES = {"build-duration": 0.3}  # few examples from mixed projects: higher rates made durations worse
 # Of how many aggregations production is a mean: constant rates leave noise in the vectors (docs/decisions/0090).
 WINDOWS = {"build-failure": 1000}
 # Deltas are long: the plain sum of two hundred projects went too far (docs/decisions/0023).
@@ -49,6 +51,7 @@ class AggregationRules:
     distance to `start` (empty: to zero) that each aggregation takes back. The projects of one owner count no more than
     `projects_per_owner` projects. With `MIN_PROJECTS` or more, no delta is longer than `longer` times the median over
     the projects, and no coordinate takes more than the part `single` of the bound, unless most projects move it. The
+    deltas within `near` times the median distance from their geometric median count alike, and others less. The
     step is at most `together` times the mean of the projects' parts. What goes on trial is the mean of the vectors of
     about the last `window` aggregations.
     """
@@ -57,8 +60,9 @@ class AggregationRules:
     rate: float = 1.0
     decay: float = 0.0005
     projects_per_owner: float = 4.0
-    longer: float = 2.0
+    longer: float = 3.0
     single: float = 0.1
+    near: float = 2.0
     together: float = inf
     window: int = 1
     start: tuple[float, ...] = ()
@@ -124,6 +128,8 @@ def default_rules(schema: Schema) -> Mapping[str, AggregationRules]:
         name: AggregationRules(
             task.clip,
             RATES.get(name, 1.0),
+            longer=LONGER.get(name, 3.0),
+            near=NEAR.get(name, 2.0),
             together=TOGETHER.get(name, inf),
             window=WINDOWS.get(name, 1),
             start=tuple(task.start()),
@@ -170,7 +176,7 @@ def aggregate_task(
     shares, owners = GroupIndex.of(contributors.shares), GroupIndex.of(contributors.owners)
     most = owner_limit(contributors, rules.projects_per_owner)
     if len(projects.starts) >= MIN_PROJECTS:
-        weights = weights * agreement(batch, even_out(weights, shares, owners, most) * moving)
+        weights = weights * agreement(batch, even_out(weights, shares, owners, most) * moving, rules.near)
     weights = cap_repeats(batch, weights, shares, 1.0)
     weights = cap_repeats(batch, weights, owners, most)
     weights = cap_groups(batch, weights, shares, bound)
@@ -232,18 +238,18 @@ def even_out(weights: Floats, shares: GroupIndex, owners: GroupIndex, most: floa
     return evened
 
 
-def agreement(batch: DeltaBatch, weights: Floats) -> Floats:
+def agreement(batch: DeltaBatch, weights: Floats, near: float) -> Floats:
     """Return a factor for each delta: low where it is far from the geometric median of all; their mean is 1.
 
-    The factors are those of Weiszfeld's algorithm, smoothed at the median distance: nearer deltas have the same factor,
-    because those of inner-product manipulation are short and nearest of all.
+    The factors are those of Weiszfeld's algorithm, smoothed at `near` times the median distance: nearer deltas have
+    the same factor, because those of inner-product manipulation are short and nearest of all.
     """
     factors, squares, total = np.ones(len(weights)), batch.norms**2, weights.sum()
     least = ALIKE * batch.norms.max()
     for _ in range(WEISZFELD_STEPS if total and least else 0):
         centre = batch.weighted_sum(weights * factors / total)
         distances = np.sqrt(np.maximum(0.0, squares - 2.0 * batch.dot(centre) + norm(centre) ** 2))
-        smoothing = max(least, float(np.median(distances[weights > 0.0])))
+        smoothing = max(least, near * float(np.median(distances[weights > 0.0])))
         before, factors = factors, 1.0 / np.maximum(smoothing, distances)
         factors *= total / (weights @ factors)
         if np.abs(factors - before).max() <= SETTLED * before.min():
@@ -299,9 +305,9 @@ def update_mean(mean: FloatArray, task: FloatArray, version: int, window: int) -
     """Return the mean of the newest vectors of a task after one more, that of `version`.
 
     Polynomial-decay averaging: Shamir and Zhang, "Stochastic gradient descent for non-smooth optimization", ICML 2013.
-    It covers about the last quarter of all versions, so that the start is soon forgotten, and at most `window`.
+    It covers about the last eighth of all versions, so that the start is soon forgotten, and at most `window`.
     """
     if window <= 1:
         return task
-    moved: FloatArray = mean + np.float32(max(4.0 / (max(1, version) + 3.0), 1.0 / window)) * (task - mean)
+    moved: FloatArray = mean + np.float32(max(8.0 / (max(1, version) + 7.0), 1.0 / window)) * (task - mean)
     return moved

@@ -107,6 +107,22 @@ class TestLimits:
         moved = aggregate(np.zeros(SIZE, np.float32), [*honest, poison], RULES)
         assert (moved > 0).all()
 
+    def test_updates_with_the_rare_outcome_count_in_full(self):
+        """Seven of ten batches have no failure and pull a little, three have one and pull back as much together.
+
+        Discounted for their distance from the others they lost: failures were predicted too seldom.
+        """
+        along, dice = np.zeros(200, np.float32), np.random.default_rng(0)
+        along[0] = 0.01
+        noise = np.where(along > 0.0, 0.0, dice.normal(0.0, 0.01 / np.sqrt(200), (10, 200)))
+        sizes = [-3.0] * 7 + [7.0] * 3
+        deltas = [
+            TaskDelta(f"{n}", f"p{n}", 0, (size * along + abs(size) * noise[n]).astype(np.float32))
+            for n, size in enumerate(sizes)
+        ]
+        still, start = AggregationRules(clip=1.0, decay=0.0, single=1.0), np.zeros(200, np.float32)
+        assert abs(aggregate(start, deltas, still)[0]) < 0.3 * abs(aggregate(start, deltas[:7], still)[0])
+
     @given(st.integers(1, 12))
     def test_owner_of_many_projects_moves_no_further_than_four(self, projects: int):
         """An owner with many projects moves the candidate no further than four projects would."""
@@ -120,12 +136,12 @@ class TestLimits:
         strangers = [TaskDelta(f"{n}", f"p{n}", 0, delta) for n in range(8)]
         assert norm_of(aggregate(np.zeros(SIZE, np.float32), strangers, RULES)) == pytest.approx(4.0, rel=1e-5)
 
-    def test_among_five_projects_no_delta_exceeds_twice_the_median(self):
-        """Among five projects, no delta is longer than twice the median."""
+    def test_among_five_projects_no_delta_exceeds_thrice_the_median(self):
+        """Among five projects, no delta is longer than three times the median."""
         delta = np.full(SIZE, SIZE**-0.5, np.float32)
         honest = [TaskDelta(f"{n}", f"p{n}", 0, 0.01 * delta) for n in range(4)]
         liar = TaskDelta("x", "px", 0, -delta)
-        assert bound_of([*honest, liar]) == pytest.approx(0.02, rel=1e-5)
+        assert bound_of([*honest, liar]) == pytest.approx(0.03, rel=1e-5)
         assert (aggregate(np.zeros(SIZE, np.float32), [*honest, liar], RULES) > 0).all()
         assert bound_of([honest[0], liar]) == RULES.clip, "too few for a median"
 

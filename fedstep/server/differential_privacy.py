@@ -114,9 +114,8 @@ def _draw_bernoulli_exp(numerator: int, denominator: int, below: Below) -> bool:
 
 
 LIFE = 0.5  # of a task's bound: what a project's contributions add up to; most are longer, and noise is in proportion
-EVALUATION_SIZE = (
-    0.25  # in the vector: of an evaluation at the gate's reach, and of its count; four tasks' are 0.71 at most
-)
+# In the vector, of an evaluation at the gate's reach and of its count; those of four tasks are 0.71 at most.
+EVALUATION_SIZE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,9 +194,8 @@ def _split(
     """Return what the noised vector says of each task: the sum of its deltas, and the sum of its evaluations."""
     tasks, sums, releases, start = given.current.candidate.vectors, {}, {}, 0
     evaluations = steps[-2 * len(tasks) :].reshape(-1, 2) / (GRID * EVALUATION_SIZE)
-    variance = (
-        2.0 * (noise.multiplier / EVALUATION_SIZE) ** 2
-    )  # of the sum, and of the count at the largest mean, which is 1
+    # Of the sum, and of the count at the largest mean, which is 1.
+    variance = 2.0 * (noise.multiplier / EVALUATION_SIZE) ** 2
     for (name, vector), (count, total) in zip(tasks.items(), evaluations, strict=True):
         sums[name] = TaskSum(steps[start : start + len(vector)], noise.share / GRID)
         releases[name] = EvaluationSum(float(count), float(total), variance)

@@ -229,10 +229,8 @@ class UpdateEvaluations:
     def estimate(self, gate: Gate) -> LossEstimate:
         """Return the estimate."""
         voters = self.voters()
-        projects, owners = (
-            len({evaluation.project for evaluation in self.evaluations}),
-            len({evaluation.owner for evaluation in self.evaluations}),
-        )
+        projects = len({evaluation.project for evaluation in self.evaluations})
+        owners = len({evaluation.owner for evaluation in self.evaluations})
         known = self.active.owners if self.active.owners > 1 else self.active.projects
         needed = min(gate.voters, max(min(2, known), known - self.left_out))
         sufficient = bool(voters) and len(voters) >= needed

@@ -22,9 +22,14 @@ settings.load_profile("fedstep")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def quick_nested_sessions() -> None:
-    """Sessions of pytest that tests start do without schemathesis, whose import takes as long as such a session."""
-    os.environ["PYTEST_ADDOPTS"] = f"{os.environ.get('PYTEST_ADDOPTS', '')} -p no:schemathesis"
+def quick_nested_sessions(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Start the sessions of pytest that tests start without plugins whose import takes longer than such a session.
+
+    Their temporary folders are apart: each session removes those of earlier ones, which may be gigabytes.
+    """
+    without = "-p no:schemathesis -p no:hypothesispytest -p no:anyio"
+    os.environ["PYTEST_ADDOPTS"] = f"{os.environ.get('PYTEST_ADDOPTS', '')} {without}"
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = str(tmp_path_factory.mktemp("nested"))
 
 
 def pytest_configure(config: pytest.Config) -> None:

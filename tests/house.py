@@ -161,6 +161,7 @@ def line_count() -> int:
     return sum(len(path.read_text(encoding="utf-8").splitlines()) for path in PACKAGE.rglob("*.py"))
 
 
+@cache
 def code_line_count() -> int:
     """Return the lines of all modules without blank lines, docstrings, imports and lines that are only a comment."""
     return sum(_code_lines(path) for path in PACKAGE.rglob("*.py"))
@@ -176,6 +177,7 @@ def _code_lines(path: Path) -> int:
     return len(code)
 
 
+@cache
 def docstring_verbs() -> tuple[int, int, tuple[str, ...]]:
     """Return how many function docstrings begin with a verb, how many there are, and the others as `path:line: text`.
 
@@ -210,6 +212,7 @@ def _begins_with_verb(text: str) -> bool:
     return first not in _NO_VERBS and not re.search(r"(?:[^s]s|ed|ing)$", first)
 
 
+@cache
 def vague_local_names() -> tuple[str, ...]:
     """Return the parameters and variables of functions that are called as VAGUE_NAMES, as `path:line: name`."""
     return tuple(

@@ -52,6 +52,7 @@ def sent(rows: Sequence[LabelledExample], trial: bool = False) -> bytes:
 
 
 class TestRareWords:
+    @pytest.mark.slow
     @given(WORDS, st.dictionaries(st.sampled_from(RARE), st.sets(st.integers(0, BATCH - 1), max_size=2)), st.booleans())
     @settings(deadline=None, max_examples=30)
     def test_word_of_fewer_than_three_tests_changes_no_byte(self, words, rare, trial):

@@ -107,12 +107,14 @@ COMMON = settings(max_examples=min(60, settings().max_examples), deadline=None)
 
 
 class TestMonotone:
+    @pytest.mark.slow
     @COMMON
     @given(LETTERS, SEEDS)
     def test_one_more_gold_flip_never_lowers_it(self, letters: str, seed: int) -> None:
         history, predictor = History(f"p{letters}"), drawn_predictor(seed)
         assert chance(history.then("k"), predictor) >= chance(history, predictor)
 
+    @pytest.mark.slow
     @COMMON
     @given(LETTERS, SEEDS)
     def test_a_failure_that_is_judged_a_flake_never_lowers_it(self, letters: str, seed: int) -> None:
@@ -130,6 +132,7 @@ class TestMonotone:
         chances = [chance(history.then("p" * count), predictor) for count in range(5)]
         assert all(after <= before for before, after in pairwise(chances))
 
+    @pytest.mark.slow
     @COMMON
     @given(st.integers(0, 60), SEEDS)
     def test_a_pass_never_raises_the_start_model_of_a_quiet_test(self, runs: int, seed: int) -> None:
@@ -137,6 +140,7 @@ class TestMonotone:
         history = History("p" * (runs + 1), seed)
         assert chance(history.then("p"), predictor) <= chance(history, predictor)
 
+    @pytest.mark.slow
     @COMMON
     @given(LETTERS, SEEDS)
     def test_gold_counts_at_least_as_much_as_silver(self, letters: str, seed: int) -> None:
@@ -145,6 +149,7 @@ class TestMonotone:
         gold = history.then("fp", commit="one")
         assert chance(gold, predictor) >= chance(silver, predictor)
 
+    @pytest.mark.slow
     @COMMON
     @given(LETTERS, SEEDS)
     def test_first_flip_counts_more_than_any_suspicion(self, letters: str, seed: int) -> None:
@@ -210,6 +215,7 @@ class TestReal:
 
 
 class TestList:
+    @pytest.mark.slow
     @COMMON
     @given(st.integers(1, 40), SEEDS)
     def test_no_suspicion_reaches_the_threshold_of_the_list(self, runs: int, seed: int) -> None:
@@ -253,6 +259,7 @@ class TestOneCause:
 
 
 class TestSuspicion:
+    @pytest.mark.slow
     @COMMON
     @given(st.integers(1, 20), SEEDS)
     def test_doubted_failures_name_no_test(self, quiet: int, seed: int) -> None:

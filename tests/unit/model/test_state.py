@@ -61,6 +61,7 @@ class TestCaches:
     def test_a_correction_comes_back_exactly(self, correction: LocalModel) -> None:
         assert decode_local_model(encode_local_model(correction, "abc")) == (correction, "abc")
 
+    @pytest.mark.slow
     @settings(max_examples=30, deadline=None)
     @given(st.builds(ExampleQueue, many, ripes, ripes, sent))
     def test_backlog_round_trips_and_its_bytes_are_stable(self, backlog: ExampleQueue) -> None:

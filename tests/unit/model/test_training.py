@@ -130,6 +130,7 @@ class TestLostCache:
         save_state(home, progress.state)
         assert_same(load_state(home), after)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("lost", [(), ("backlog.json",), ("backlog.json", "correction.json")])
     def test_of_what_is_learned_again_only_rows_that_waited_wait(
         self, lived: ProjectStore, tmp_path: Path, lost: Sequence[str]

@@ -174,6 +174,7 @@ class TestStore:
         with open_aggregator(settings) as house:
             assert get(house, asked).status == 409
 
+    @pytest.mark.slow
     def test_an_earlier_model_that_cannot_be_read_is_503(self, open_aggregator, settings, small, ours):
         with open_aggregator(settings):
             pass

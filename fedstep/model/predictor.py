@@ -222,7 +222,7 @@ class Predictor(NamedTuple):
                     _contribution(part.name, raw[part.name], sum(added for _, added in pairs) - expected)
                 )
         contributions += (FeatureContribution(name, local.private[name]) for name in private if name in local.private)
-        contributions.sort(key=lambda contribution: -abs(contribution.contribution))
+        contributions.sort(key=_by_size)
         contributions += (FeatureContribution(f"{name}={value}", 0.0) for name, value in facts.items())
         return Explanation(base, tuple(contributions))
 

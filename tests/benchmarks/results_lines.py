@@ -75,15 +75,16 @@ def constant_width(figures: Figures) -> str:
 def pooled_mcc(*failures: str) -> Callable[[Sequence[Figures]], float]:
     """The MCC of the `first` or `second` failures of tests, of all studies together."""
 
-    def told(studies: Sequence[Figures]) -> float:
+    def mcc(studies: Sequence[Figures]) -> float:
         summaries: list[Mapping[str, float]] = [figures["summary"] for figures in studies]  # type: ignore[misc]
         hits, wrong, missed, right = (
-            sum(one.get(f"{kind}_{name}_failure", 0.0) for name in failures for one in summaries) for kind in CONFUSION
+            sum(scores.get(f"{kind}_{name}_failure", 0.0) for name in failures for scores in summaries)
+            for kind in CONFUSION
         )
         scale = (hits + wrong) * (hits + missed) * (right + wrong) * (right + missed)
         return (hits * right - wrong * missed) / scale**0.5 if scale else 0.0
 
-    return told
+    return mcc
 
 
 def worst_replay(studies: Sequence[Figures]) -> float:

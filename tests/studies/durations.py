@@ -123,10 +123,15 @@ def _predicted(builds: Sequence[PastBuild]) -> dict[int, float]:
 
 def published_figures(folders: Sequence[Path]) -> Mapping[str, Mapping[str, object]]:
     """The median of the errors beside published models, and in how many projects they are below XGBoost's."""
-    results = [ratios for *_, ratios in compare_published(folders[0])]
+    medians, wins = summarize([ratios for *_, ratios in compare_published(folders[0])])
+    named = {f"wins_{name}": count for name, count in wins.items()}
+    return {"summary": {**medians, **named}, "baselines": {"XGBoost": {"error": medians["xgboost"]}}}
+
+
+def summarize(results: Sequence[Mapping[str, float]]) -> tuple[Mapping[str, float], Mapping[str, int]]:
+    """The median ratio of each model over the projects, and in how many ours are better than XGBoost."""
     medians = {name: median(ratios[name] for ratios in results) for name in (*OURS, *MODELS)}
-    wins = {f"wins_{name}": sum(ratios[name] < ratios["xgboost"] for ratios in results) for name in OURS}
-    return {"summary": {**medians, **wins}, "baselines": {"XGBoost": {"error": medians["xgboost"]}}}
+    return medians, {name: sum(ratios[name] < ratios["xgboost"] for ratios in results) for name in OURS}
 
 
 def shift_figures(folders: Sequence[Path]) -> Mapping[str, Mapping[str, float]]:
@@ -142,10 +147,11 @@ def main() -> None:
         for project, jenkins, ratios in results:
             told = "  ".join(f"{name} {ratio:.3f}" for name, ratio in ratios.items())
             print(f"{project:30}  Jenkins {jenkins:.0f} s  {told}")
-        for name in (*OURS, *MODELS):
-            print(f"{name}: median error / Jenkins {median(ratios[name] for *_, ratios in results):.3f}")
-        for name in OURS:
-            print(f"{name}: better than XGBoost in", sum(ratios[name] < ratios["xgboost"] for *_, ratios in results))
+        medians, wins = summarize([ratios for *_, ratios in results])
+        for name, ratio in medians.items():
+            print(f"{name}: median error / Jenkins {ratio:.3f}")
+        for name, count in wins.items():
+            print(f"{name}: better than XGBoost in {count}")
     else:
         figures = shift_figures([Path(folder) for folder in folders])["summary"]
         print(f"median {figures['median']:.0f}, 90 % {figures['nine_in_ten']:.0f}, mean {figures['mean']:.1f}")

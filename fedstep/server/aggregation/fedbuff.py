@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from operator import itemgetter
 from statistics import median
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,14 +33,25 @@ WEISZFELD_STEPS = 8  # more change the factors by less than a hundredth
 SETTLED = 0.003  # a relative change of no factor above this ends the steps; most batches need one to three
 ALIKE = 0.01  # of the longest delta: a smaller distance is none, and may be rounding
 MEDIAN_FACTOR = 3.0  # a coordinate may be this many times its median over the projects
-# Batches with a rare outcome are longer than others and far from them: bounds at twice the median length and at the
-# median distance made failures and flakes predicted too seldom. A duration has no rare outcome (docs/decisions/0116).
-LONGER, NEAR = {"build-duration": 2.0}, {"build-duration": 1.0}
-RATES = {"build-duration": 0.3}  # few examples from mixed projects: higher rates made durations worse
-# Of how many aggregations production is a mean: constant rates leave noise in the vectors (docs/decisions/0090).
-WINDOWS = {"build-failure": 1000}
-# Deltas are long: the plain sum of two hundred projects went too far (docs/decisions/0023).
-TOGETHER = {"flaky": 10.0}
+
+
+class OwnRules(TypedDict, total=False):
+    """What a task has other than the default of `AggregationRules`."""
+
+    rate: float
+    longer: float
+    near: float
+    together: float
+    window: int
+
+
+OWN_RULES: Mapping[str, OwnRules] = {
+    # Few examples from mixed projects: higher rates made durations worse. Batches with a rare outcome are longer than
+    # others and far from them; a duration has none, so that its bounds are narrower (docs/decisions/0116).
+    "build-duration": {"rate": 0.3, "longer": 2.0, "near": 1.0},
+    "build-failure": {"window": 1000},  # constant rates leave noise in the vectors (docs/decisions/0090)
+    "flaky": {"together": 10.0},  # long deltas: the sum of two hundred projects went too far (docs/decisions/0023)
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +136,7 @@ UNKNOWN = Usual()
 def default_rules(schema: Schema) -> Mapping[str, AggregationRules]:
     """Return the default rules of each task of the schema."""
     return {
-        name: AggregationRules(
-            task.clip,
-            RATES.get(name, 1.0),
-            longer=LONGER.get(name, 3.0),
-            near=NEAR.get(name, 2.0),
-            together=TOGETHER.get(name, inf),
-            window=WINDOWS.get(name, 1),
-            start=tuple(task.start()),
-        )
+        name: AggregationRules(task.clip, start=tuple(task.start()), **OWN_RULES.get(name, OwnRules()))
         for name, task in schema.tasks.items()
     }
 

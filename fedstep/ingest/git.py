@@ -186,13 +186,13 @@ _NO_UPSTREAM = GitResult(128, b"", "fatal: no upstream configured")
 
 class _Base(NamedTuple):
     commit: str
-    label: str  # "" where nothing could be compared
+    label: str
 
 
 class _Diff(NamedTuple):
-    base: str
+    base: str  # "" where nothing could be compared
     files: tuple[FileChange, ...]
-    notice: str = ""
+    notice: str = ""  # where nothing could be compared although a base was found: why git failed
     revisions: tuple[str, ...] = ()  # the arguments of `git diff` that give the same comparison
 
 
@@ -292,10 +292,12 @@ def _make_built_change(
     head = commits["HEAD"]
     bases = [_Base(commits[name].oid, label) for name, label in base_labels.items() if name in commits]
     diff = _compare(git, _newest_first(git, bases, head.oid, ci.base_branch), head.oid)
+    failure = "" if diff.base else diff.notice
     if not diff.base:
         diff = _against_parent(git, head, commits.get("HEAD^1"))
+        failure = failure or ("" if diff.base else diff.notice)
     modified = parse_status(status.out).modified
-    notices = [_reach_notice(git.root, ci, base_labels, diff, head), diff.notice]
+    notices = [_reach_notice(git.root, ci, base_labels, diff, head, failure), diff.notice if diff.base else ""]
     notices += ["tracked files were modified: no evidence about the commit"] if modified else []
     return _make_change(head, not modified, diff, notices), diff
 
@@ -312,7 +314,7 @@ def _make_outgoing_change(
     else:
         diff = _against_default(git, commits, work_tree)
     if not diff.base:
-        return explain_failure(guess, git.root)
+        return Unavailable(diff.notice) if diff.notice else explain_failure(guess, git.root)
     room = max(0, FILE_LIMIT - len(diff.files))
     added = tuple(_count_untracked(git.root, untracked[:room]))
     left_out = len(untracked) - len(added)
@@ -354,7 +356,7 @@ def _against_parent(git: GitRunner, head: Commit, parent: Commit | None) -> _Dif
     tree = _EMPTY_TREES[len(head.oid) > 40]
     ran = git.start(*_DIFF, tree, head.oid, "--")()
     base = "nothing: a root commit"
-    return _Diff(base, parse_numstat(ran.out), "", (tree, head.oid)) if ran.code == 0 else _NO_DIFF
+    return _Diff(base, parse_numstat(ran.out), "", (tree, head.oid)) if ran.code == 0 else _failed(ran, git.root)
 
 
 def _against_default(git: GitRunner, commits: dict[str, Commit], work_tree: Status) -> _Diff:
@@ -377,8 +379,13 @@ def _first_commit(git: GitRunner) -> _Diff:
     return _NO_DIFF
 
 
+def _failed(ran: GitResult, root: str) -> _Diff:
+    return _NO_DIFF._replace(notice=explain_failure(ran, root).reason)
+
+
 def _compare(git: GitRunner, bases: Iterable[_Base], *target: str) -> _Diff:
     """Return the diff from the first base that shares history with `target`, or without one with the work tree."""
+    failed = _NO_DIFF
     for base in bases:
         ran = git.start(*_DIFF, "--merge-base", base.commit, *target, "--")()
         if ran.code == 0:
@@ -386,7 +393,8 @@ def _compare(git: GitRunner, bases: Iterable[_Base], *target: str) -> _Diff:
         diff = _compare_with_ancestor(git, base, target)  # several merge-bases, a git before 2.30, a partial clone
         if diff.base:
             return diff
-    return _NO_DIFF
+        failed = diff if diff.notice else failed
+    return failed
 
 
 def _newest_first(git: GitRunner, bases: list[_Base], head: str, target: str) -> list[_Base]:
@@ -418,7 +426,7 @@ def _compare_with_ancestor(git: GitRunner, base: _Base, target: tuple[str, ...])
         return _Diff(base.label, parse_numstat(ran.out), "", (commit, *target))
     if is_partial(git.root):
         ran = git.start(*_NAMES, commit, *target, "--")()
-    return _Diff(base.label, parse_raw(ran.out), _PARTIAL) if ran.code == 0 else _NO_DIFF
+    return _Diff(base.label, parse_raw(ran.out), _PARTIAL) if ran.code == 0 else _failed(ran, git.root)
 
 
 def _bases_from_ci(root: str, ci: CiRun) -> dict[str, str]:
@@ -436,7 +444,7 @@ def _bases_from_ci(root: str, ci: CiRun) -> dict[str, str]:
     return {revision: label for revision, label in bases.items() if revision}
 
 
-def _reach_notice(root: str, ci: CiRun, base_labels: dict[str, str], diff: _Diff, head: Commit) -> str:
+def _reach_notice(root: str, ci: CiRun, base_labels: dict[str, str], diff: _Diff, head: Commit, failure: str) -> str:
     whole = diff.base in (*base_labels.values(), f"merge-base with {ci.base_branch}") or diff.base.startswith("nothing")
     exact = diff.base == "first parent" and (not base_labels or (ci.base_branch != "" and head.parents > 1))
     if whole or exact:
@@ -447,6 +455,8 @@ def _reach_notice(root: str, ci: CiRun, base_labels: dict[str, str], diff: _Diff
         return f"shallow clone, {effect}; {clone_advice(ci.vendor, is_merge=is_merge)}"
     if is_partial(root) and not diff.base:
         return f"partial clone, {effect}; clone without a filter, or with --filter=blob:none"
+    if failure:
+        return f"{failure}, {effect}"
     return f"{next(iter(base_labels.values()), 'the base')} not found, {effect}; fetch it before this step"
 
 

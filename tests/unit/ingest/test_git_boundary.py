@@ -122,6 +122,34 @@ class TestProcesses:
         assert isinstance(change, Unavailable)
         assert "Out of memory" in change.reason
 
+    @pytest.mark.parametrize("parent", ["compared with the first parent only", "the change cannot be seen"])
+    def test_a_comparison_that_git_gives_up_is_named(self, clone: Path, parent: str) -> None:
+        """The base was found, so that fetching it, as advised for a missing one, would change nothing."""
+        git(clone, "checkout", "-q", "-b", "topic")
+        commit(clone, "b.txt")
+        commit(clone, "c.txt")
+        base = git(clone, "rev-parse", "origin/main").strip()
+        given_up = {base} if "first parent" in parent else {base, git(clone, "rev-parse", "HEAD^1").strip()}
+
+        def run(root: str, arguments: tuple[str, ...], stdin: bytes, seconds: float) -> Callable[[], GitResult]:
+            if arguments[0] == "diff" and given_up & {*arguments}:
+                return lambda: GitResult(128, b"", "fatal: Out of memory, malloc failed")
+            return run_git(root, arguments, stdin, seconds)
+
+        change = changed(read_change(str(clone), CiRun(base_branch="main"), run))
+        assert change.notice == f"git failed: fatal: Out of memory, malloc failed, {parent}"
+
+    def test_a_comparison_before_a_push_that_git_gives_up_is_named(self, repo: Path) -> None:
+        """The first comparison, with an upstream that there is not, failed for another reason."""
+        write(repo, "a.txt", "other\n")
+
+        def run(root: str, arguments: tuple[str, ...], stdin: bytes, seconds: float) -> Callable[[], GitResult]:
+            if arguments[0] == "diff":
+                return lambda: GitResult(128, b"", "fatal: Out of memory, malloc failed")
+            return run_git(root, arguments, stdin, seconds)
+
+        assert read_outgoing(str(repo), run) == Unavailable("git failed: fatal: Out of memory, malloc failed")
+
     def test_commit_of_any_length_is_not_kept_in_memory(self, repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A gigabyte of a message is a megabyte in a pack."""
         commit(repo, "b.txt")

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 
 # Examples per law: `make test-unit` draws few, `make test` more, `make test-full` most. The first two draw the same
 # examples each time, so that no change is blamed for what it did not do; the last draws new ones.
-for profile, max_examples in (("quick", 10), ("fedstep", 50), ("thorough", 200)):
+for profile, max_examples in (("quick", 10), ("fedstep", 20), ("thorough", 200)):
     settings.register_profile(
         profile,
         deadline=None,

@@ -24,9 +24,12 @@ from pathlib import Path
 from types import MappingProxyType
 from xml.sax.saxutils import quoteattr
 
+from tests.helpers.prefork import Finished, can_fork, run_forked
+
 DATA = Path(__file__).parents[1] / "data" / "before_renaming"
 NOW = 1_796_000_000.0  # seconds since the epoch: the clock of every command whose output is compared
 TESTS, HOUR = 60, 3600.0
+LONGEST = 240.0  # seconds that a command may take on a busy machine
 NONE: Mapping[str, str] = MappingProxyType({})
 START = NOW - 120 * HOUR
 TOKEN = (DATA / "token.txt").read_text(encoding="utf-8").strip() if (DATA / "token.txt").exists() else ""
@@ -44,15 +47,6 @@ AT_ANOTHER_TIME = (
 
 
 @dataclass(frozen=True)
-class Finished:
-    """A command that ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-@dataclass(frozen=True)
 class Folder:
     """A working folder and the environment of a machine without CI variables, proxies and configuration files."""
 
@@ -61,18 +55,23 @@ class Folder:
 
     def run(self, *arguments: str, now: float | None = NOW, env: Mapping[str, str] = NONE) -> Finished:
         """Run one command to its end, at `now` (None: at the real time). AssertionError if it shows a traceback."""
-        ended = subprocess.run(
-            [*command(now, 0), *arguments],
-            cwd=self.root,
-            env={**environment(self.root.parent / "home"), **self.env, **env},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            timeout=240,
-        )
-        assert "Traceback" not in ended.stderr, ended.stderr
-        return Finished(ended.returncode, ended.stdout, ended.stderr)
+        variables = {**environment(self.root.parent / "home"), **self.env, **env}
+        if can_fork(variables):
+            ended = run_forked(arguments, self.root, variables, LONGEST, now)
+        else:
+            real = subprocess.run(
+                [*command(now, 0), *arguments],
+                cwd=self.root,
+                env=variables,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                encoding="utf-8",
+                timeout=LONGEST,
+            )
+            ended = Finished(real.returncode, real.stdout, real.stderr)
+        assert "Traceback" not in ended.err, ended.err
+        return ended
 
     def json(self, *arguments: str, now: float | None = NOW, env: Mapping[str, str] = NONE) -> object:
         """Return the JSON that a command prints, with the path of this folder left out."""

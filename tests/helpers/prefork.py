@@ -41,6 +41,7 @@ class Request(TypedDict):
     arguments: list[str]
     cwd: str
     env: dict[str, str]
+    now: float | None  # where its clock stands still, in seconds since the epoch
 
 
 class Finished(NamedTuple):
@@ -72,9 +73,14 @@ def _server(python_path: str) -> socket.socket:
     return ours
 
 
-def run_forked(arguments: Sequence[str], cwd: Path, env: Mapping[str, str], seconds: float) -> Finished:
-    """Run `fedstep` with these arguments. Raise TimeoutExpired where it does not end by itself in this time."""
-    request = json.dumps(Request(arguments=list(arguments), cwd=str(cwd), env=dict(env))).encode()
+def run_forked(
+    arguments: Sequence[str], cwd: Path, env: Mapping[str, str], seconds: float, now: float | None = None
+) -> Finished:
+    """Run `fedstep` with these arguments, at the time `now`, in seconds since the epoch, if one is given.
+
+    Raise TimeoutExpired where it does not end by itself in this time.
+    """
+    request = json.dumps(Request(arguments=list(arguments), cwd=str(cwd), env=dict(env), now=now)).encode()
     (out, out_end), (err, err_end) = os.pipe(), os.pipe()
     ours, theirs = socket.socketpair()
     with (
@@ -146,6 +152,8 @@ def _become(request: Request, streams: Sequence[int]) -> Sequence[str]:
     os.environ.clear()
     os.environ.update(request["env"])
     time.tzset()
+    if (now := request["now"]) is not None:
+        time.time = lambda: now
     sys.path[0] = os.getcwd()
     return request["arguments"]
 

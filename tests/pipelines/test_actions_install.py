@@ -146,6 +146,7 @@ class TestHashes:
 
         return run
 
+    @pytest.mark.full
     def test_what_the_action_names_is_installed(self, step):
         written, _ = step((ROOT / "actions/predict/requirements.txt").read_text())
         assert "installed=true" in written

@@ -70,6 +70,7 @@ def machines(run):
 
 
 class TestExample:
+    @pytest.mark.full
     def test_machines_of_the_matrix_divide_all_tests(self, act, example, repository):
         """Each test runs on one machine, and one record knows all of them."""
         for letter in "abc":

@@ -61,7 +61,7 @@ CASES = {
     "infrastructure": Case("test_sleeps", "", {"FEDSTEP_LOG": "job.log"}, False, "infrastructure: runner lost"),
     "killed": Case("test_sleeps", "", {"FEDSTEP_EXIT_CODE": "137"}, False, "infrastructure: killed"),
 }
-IN_FULL = CASES.keys() - {"failing", "muted", "known flake"}  # pytest has every case on every run
+IN_FULL = CASES.keys() - {"failing", "known flake"}
 SOME_CASES = pytest.mark.parametrize(
     "case",
     [pytest.param(case, id=name, marks=[pytest.mark.full] * (name in IN_FULL)) for name, case in CASES.items()],
@@ -130,8 +130,17 @@ PYTEST_CASES = {
 }
 
 
+PYTEST_IN_FULL = {"newly flaky", "new and muted", "infrastructure"}
+
+
 class TestPytest:
-    @pytest.mark.parametrize("case", PYTEST_CASES.values(), ids=PYTEST_CASES)
+    @pytest.mark.parametrize(
+        "case",
+        [
+            pytest.param(case, id=name, marks=[pytest.mark.full] * (name in PYTEST_IN_FULL))
+            for name, case in PYTEST_CASES.items()
+        ],
+    )
     def test_a_real_session_is_judged(self, tmp_path: Path, fedstep: str, case: PytestCase) -> None:
         """The first session passes and is learned from; the second one has the failure, and reruns it once."""
         name = "test_new" if case.new else "test_known"

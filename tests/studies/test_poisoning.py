@@ -24,7 +24,11 @@ class TestMemoryStore:
         ("plan", "tasks"),
         [
             (replace(plans(0.3, from_starter=False)["label flip"], folds=50), ("flaky", "build-failure")),
-            (replace(plans(0.2, from_starter=True)["sign flip, evaluations against"], folds=30), tuple(RATES)),
+            pytest.param(
+                replace(plans(0.2, from_starter=True)["sign flip, evaluations against"], folds=30),
+                tuple(RATES),
+                marks=pytest.mark.full,
+            ),
             (replace(one_owner(from_starter=False), folds=20), ("build-duration",)),
             (quiet(from_starter=False, before=30, after=20), ("flaky",)),
         ],
@@ -84,6 +88,7 @@ class TestSlowDrift:
         )
         assert attacked[-1] >= clean[-1] - 0.02
 
+    @pytest.mark.full
     def test_a_drift_of_a_fifth_is_held_where_flakes_are_rare(self):
         """With 5 % of flakes ten attackers of fifty cost production 0.034 in this federation, and 0.029 on average."""
         drift, none = (plans(share, from_starter=False)[name] for share, name in ((0.2, "slow drift"), (0.0, "none")))

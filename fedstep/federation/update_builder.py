@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from hashlib import sha256
 from itertools import chain
-from math import exp, log1p
 
 from fedstep.federation.messages import Model, TrialScore, Update, Vector, bucket, norm
 from fedstep.history.records import Example
 from fedstep.model.labels import LabelledExample, count_subjects
 from fedstep.model.linear import margin
 from fedstep.model.state import ExampleQueue, SentBatch
-from fedstep.model.training import PACES, learn_shared
+from fedstep.model.training import learn_shared, mean_loss
 from fedstep.schema.schema import BagOfWords, Task, schema
 from fedstep.types import Unavailable
 
@@ -59,6 +58,7 @@ def _word_indices(lists: tuple[tuple[int, BagOfWords], ...]) -> frozenset[int]:
 
 
 KEPT = 8  # batches of a task that were sent: more tell little more of a version on trial
+KEPT_BY_TASK = {"build-failure": 24}  # a batch has eight builds, of which few failed
 LONGEST_KEPT = 2  # times the examples that a batch has at least; of a longer one the newest are kept
 SCORE_BOUND = 0.1  # of a batch's mean difference: nats for the chances, spreads for the time
 
@@ -69,23 +69,22 @@ def score_trial(task: str, model: Model, rows: Sequence[LabelledExample]) -> Tri
     It is clipped to [-1, 1]. The mean is clipped and not each example: where one example in twenty is positive, a
     better model gains much on it and loses a little on the others. The task must be on trial.
     """
-    production, trial = model.production[task], model.trial[task]
-    weights = sum(example.weight for example in rows)
-    total = sum(
-        example.weight * (example_loss(task, trial, example) - example_loss(task, production, example))
-        for example in rows
+    labels, weights = [row.label for row in rows], [row.weight for row in rows]
+    trial, production = (
+        mean_loss(task, _outputs(vector, rows), labels, weights)
+        for vector in (model.trial[task], model.production[task])
     )
-    difference = array("f", [max(-1.0, min(1.0, total / weights / SCORE_BOUND))])[0]  # a C float, as in the message
-    return TrialScore(model.trials[task], difference)
+    difference = max(-1.0, min(1.0, (trial - production) / SCORE_BOUND))
+    return TrialScore(model.trials[task], array("f", [difference])[0])  # a C float, as in the message
 
 
-def example_loss(task: str, weights: Sequence[float], example: LabelledExample) -> float:
-    """Return the log loss in nats of a probability task, the absolute error in spreads of a duration task."""
-    output = margin(weights, example.example.indices, example.example.values)
-    if PACES[task].loss != "log_loss":
-        return abs(example.label - output)
-    wrong = -output if example.label else output
-    return max(0.0, wrong) + log1p(exp(-abs(wrong)))
+def _outputs(vector: Vector, rows: Sequence[LabelledExample]) -> Sequence[float]:
+    return [margin(vector, row.example.indices, row.example.values) for row in rows]
+
+
+def kept_batches(task: str) -> int:
+    """Return how many sent batches of a task are kept for evaluations."""
+    return KEPT_BY_TASK.get(task, KEPT)
 
 
 def select_full_batches(backlog: ExampleQueue) -> Mapping[str, tuple[LabelledExample, ...]]:
@@ -143,7 +142,7 @@ def _keep_sent(
     """Return the newest batches that were sent, with these examples as the last one."""
     versions = (model.production[task], *filter(None, [model.trial.get(task)]))
     newest = _without_names(rows[-LONGEST_KEPT * schema().tasks[task].minimum_rows :])
-    return (*backlog.sent.get(task, ()), SentBatch(newest, tuple(map(_digest, versions))))[-KEPT:]
+    return (*backlog.sent.get(task, ()), SentBatch(newest, tuple(map(_digest, versions))))[-kept_batches(task) :]
 
 
 def _without_names(rows: Sequence[LabelledExample]) -> tuple[LabelledExample, ...]:

@@ -9,7 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
 from scipy.sparse import csr_matrix
+from scipy.special import expit
 from sklearn import config_context
 from sklearn.linear_model import SGDClassifier, SGDRegressor
 
@@ -51,6 +54,7 @@ from fedstep.model.state import (
 from fedstep.schema.schema import TASK_NAMES, SparseVector, schema
 from fedstep.types import Dropped, TimeChange, Unavailable
 
+Floats = NDArray[np.float64]
 NEGLIGIBLE = 1e-6  # shared corrections smaller than this are not kept
 NEGLIGIBLE_PRIVATE = 1e-3  # nor private weights: each stable test would have one, and `predict` reads all
 
@@ -59,7 +63,8 @@ NEGLIGIBLE_PRIVATE = 1e-3  # nor private weights: each stable test would have on
 class Hyperparameters:
     """The learning constants of one task. `decay` is the factor on local weights after a batch.
 
-    Of what is learned locally predictions count the part `trust`, because a part of it is noise.
+    Of what is learned locally predictions count the part `trust`, because a part of it is noise. A version is
+    evaluated with an intercept of the project, whose standard deviation in log-odds is `own_intercept`.
     """
 
     loss: str
@@ -67,12 +72,15 @@ class Hyperparameters:
     local_rate: float
     decay: float = 0.999
     trust: float = 1.0
+    own_intercept: float = 0.0
 
 
 PACES: Mapping[str, Hyperparameters] = {
     "flaky": Hyperparameters("log_loss", shared_rate=0.05, local_rate=0.05),
     "triage": Hyperparameters("log_loss", shared_rate=0.005, local_rate=0.002),
-    "build-failure": Hyperparameters("log_loss", shared_rate=0.02, local_rate=0.03, decay=0.997, trust=0.7),
+    "build-failure": Hyperparameters(
+        "log_loss", shared_rate=0.02, local_rate=0.03, decay=0.997, trust=0.7, own_intercept=1.0
+    ),
     "build-duration": Hyperparameters("epsilon_insensitive", shared_rate=0.001, local_rate=0.01),
 }
 
@@ -124,6 +132,35 @@ def _with_private(rows: Sequence[LabelledExample], columns: Mapping[str, int], w
     indices = [(*row.example.indices, *(columns[name] for name in row.example.private)) for row in rows]
     values = [(*row.example.values, *(1.0 for _ in row.example.private)) for row in rows]
     return sparse_matrix(indices, values, width)
+
+
+def mean_loss(task: str, outputs: ArrayLike, labels: ArrayLike, weights: ArrayLike) -> float:
+    """Return the weighted mean loss of outputs: the log loss in nats, or of a duration the absolute error in spreads.
+
+    How often builds fail differs more between projects than between versions, and a project learns it by itself. So
+    build failures have an intercept of the project, at its most likely value for these outputs, and the penalty of a
+    normal prior for it: a version whose intercept is wrong for most projects has a higher loss in most.
+    """
+    margins, targets, shares = (np.asarray(column, dtype=np.float64) for column in (outputs, labels, weights))
+    pace, penalty = PACES[task], 0.0
+    if pace.loss != "log_loss":
+        return float(shares @ np.abs(targets - margins) / shares.sum())
+    if pace.own_intercept:
+        precision = pace.own_intercept**-2
+        intercept = _fit_intercept(margins, targets, shares, precision)
+        margins, penalty = margins + intercept, precision * intercept**2 / 2
+    losses = np.logaddexp(0.0, np.where(targets == 1.0, -margins, margins))
+    return float((shares @ losses + penalty) / shares.sum())
+
+
+def _fit_intercept(margins: Floats, targets: Floats, shares: Floats, precision: float) -> float:
+    """Return the intercept at which the log loss, with the penalty of the prior, is least."""
+
+    def slope(intercept: float) -> float:
+        return float(shares @ (expit(margins + intercept) - targets)) + precision * intercept
+
+    farthest = 1.0 + float(shares.sum()) / precision
+    return float(brentq(slope, -farthest, farthest))
 
 
 def sparse_matrix(indices: Sequence[Sequence[int]], values: Sequence[Sequence[float]], width: int) -> Any:

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from fedstep.federation.messages import SchemaShape, TrialScore, Update, pack_update
-from fedstep.federation.update_builder import KEPT
+from fedstep.federation.update_builder import SCORE_BOUND, kept_batches
+from fedstep.model.training import mean_loss
 from fedstep.schema.schema import schema
 from fedstep.server.aggregation.fedbuff import AggregationRules, default_rules
 from fedstep.server.aggregation.inputs import CurrentModels
@@ -21,7 +22,7 @@ from fedstep.server.storage.store import Step, Store
 from fedstep.server.storage.update_repository import StoredReceipt, UpdateOffer
 from fedstep.server.storage.version_repository import TrialSummary
 from tests.studies.poisoning.memory_store import MemoryStore
-from tests.studies.poisoning.world import RATES, SCORE_BOUND, Array, SimulatedTask, World, draw_world, to_floats
+from tests.studies.poisoning.world import RATES, Array, SimulatedTask, World, draw_world, to_floats
 
 DAY = 86_400.0
 FOLD_SECONDS = 4 * 3600.0
@@ -184,10 +185,10 @@ def make_offers(
             trial, kept = current.trials.get(name), sent[name, project]
             if trial is not None:
                 fair = [*(batch for base, batch in kept if base < trial.against), (rows, labels)]
-                value = plan.vote if hostile and plan.vote is not None else evaluate(task, current, name, fair)
+                value = plan.vote if hostile and plan.vote is not None else evaluate(current, name, fair)
                 scores[index][name] = TrialScore(trial.version, value)
             kept.append((current.candidate.version, (rows, labels)))
-            del kept[:-KEPT]
+            del kept[: -kept_batches(name)]
     offers = []
     for index, project in enumerate(projects):
         update = Update(
@@ -207,11 +208,11 @@ def make_offers(
     return offers
 
 
-def evaluate(task: SimulatedTask, current: CurrentModels, name: str, batches: Sequence[Batch]) -> float:
+def evaluate(current: CurrentModels, name: str, batches: Sequence[Batch]) -> float:
     """Return the evaluation that an honest project sends: on what it learns now, and what production has learned."""
     rows, labels = map(np.concatenate, zip(*batches, strict=True))
     trial, production = (
-        task.losses(to_numpy(vector).astype(float), rows, labels).mean()
+        mean_loss(name, rows @ to_numpy(vector).astype(float), labels, np.ones(len(labels)))
         for vector in (current.trials[name].vector, current.production[name])
     )
     return float(np.float32(np.clip((trial - production) / SCORE_BOUND, -1.0, 1.0)))

@@ -18,7 +18,6 @@ FACTS = 12  # coordinates that are often set
 WORDS = {"flaky": 200, "triage": 60, "build-failure": 20, "build-duration": 0}  # coordinates that are rarely set
 WORD_CHANCE = 0.03
 HELD_OUT = 3000  # examples per task
-SCORE_BOUND = 0.1  # nats, or spreads, of a mean loss difference
 HETEROGENEITY = 0.4  # standard deviation of a project's own intercept
 # As in `model.training.PACES`; that of flaky tests is a fifth of it, because here all projects want the same step.
 RATES = {"flaky": 0.01, "triage": 0.005, "build-failure": 0.02, "build-duration": 0.001}
@@ -75,13 +74,6 @@ class SimulatedTask:
         """Return the delta within the bound of the task."""
         length = float(np.linalg.norm(delta))
         return delta * min(1.0, 0.9999 * self.clip / length) if length else delta
-
-    def losses(self, weights: Array, rows: Array, labels: Array) -> Array:
-        """Return the loss of each row, in nats or spreads."""
-        outputs = rows @ weights
-        if self.is_regression:
-            return np.abs(outputs - labels)
-        return np.logaddexp(0.0, np.where(labels == 1, -outputs, outputs))
 
     def score(self, weights: Array, rows: Array, labels: Array) -> float:
         """Return the AUC; of a regression minus the absolute error, over that of the best constant."""

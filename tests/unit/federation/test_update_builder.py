@@ -4,16 +4,24 @@ import math
 from array import array
 from random import Random
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fedstep.federation.messages import Model, Update, pack_update, unpack_update
-from fedstep.federation.update_builder import KEPT, SCORE_BOUND, example_loss, make_update, score_trial
+from fedstep.federation.update_builder import (
+    KEPT,
+    SCORE_BOUND,
+    kept_batches,
+    make_update,
+    score_trial,
+)
 from fedstep.history.records import Example
 from fedstep.model.labels import LabelledExample
 from fedstep.model.linear import zeros
 from fedstep.model.state import ExampleQueue
+from fedstep.model.training import PACES, Floats, mean_loss
 from fedstep.schema.schema import TASK_NAMES, schema
 from tests.helpers.narrow import expect
 
@@ -49,9 +57,11 @@ class TestScore:
         assert score_trial("flaky", model(0.01, flaky=7), drawn(10)).difference < 0
         assert score_trial("flaky", model(-0.01, flaky=7), drawn(10)).difference > 0
 
-    @given(st.floats(-1e30, 1e30), st.integers(0, 1))
-    def test_a_score_is_between_minus_one_and_one(self, bias: float, label: int):
-        assert -1.0 <= score_trial("flaky", model(bias, flaky=7), drawn(5, float(label))).difference <= 1.0
+    @pytest.mark.parametrize("task", ["flaky", "build-failure"])
+    @given(bias=st.floats(-1e30, 1e30), label=st.integers(0, 1))
+    def test_a_score_is_between_minus_one_and_one(self, task: str, bias: float, label: int):
+        tried = model(bias, **{task.replace("-", "_"): 7})
+        assert -1.0 <= score_trial(task, tried, drawn(5, float(label))).difference <= 1.0
 
     def test_a_score_is_the_weighted_mean_in_units_of_the_bound(self):
         rows = (*drawn(1, 1.0, 1.0), *drawn(1, 0.0, 0.5))
@@ -78,17 +88,53 @@ class TestScore:
         assert score_trial("flaky", better, dice.sample(rows, 100)).difference < -0.5
 
     def test_the_loss_of_a_time_is_its_absolute_error(self):
-        row = LabelledExample(Example("b", 0, (0,), (2.0,), ()), 0.5)
-        assert example_loss("build-duration", [1.0], row) == 1.5
+        assert mean_loss("build-duration", np.array([2.0]), np.array([0.5]), np.ones(1)) == 1.5
 
     @given(st.floats(-1e4, 1e4))
-    def test_the_loss_of_a_chance_is_its_log_loss_without_overflow(self, weight: float):
-        right, wrong = (
-            example_loss("flaky", [weight], LabelledExample(Example("t", 0, (0,), (1.0,), ()), label))
-            for label in (1.0, 0.0)
-        )
-        assert right - wrong == pytest.approx(-weight, rel=1e-9, abs=1e-9)
+    def test_the_loss_of_a_chance_is_its_log_loss_without_overflow(self, output: float):
+        right, wrong = (mean_loss("flaky", np.array([output]), np.array([label]), np.ones(1)) for label in (1.0, 0.0))
+        assert right - wrong == pytest.approx(-output, rel=1e-9, abs=1e-9)
         assert min(right, wrong) <= math.log(2)
+
+
+class TestOwnIntercept:
+    """Build failures are evaluated with an intercept of the project, which it learns by itself."""
+
+    def test_better_order_counts_whatever_the_failure_rate_is(self):
+        """This project fails twice as often as the others, and a version that foresees more failures is lower for it.
+
+        By its log loss as it is the version would be worse here, only because of the intercept.
+        """
+        labels = np.array([0.0, 1.0] * 20)
+        production, trial = np.zeros(40), np.where(labels == 1.0, -0.8, -1.2)
+        assert _mean_difference("flaky", trial, production, labels) > 0
+        assert _mean_difference("build-failure", trial, production, labels) < 0
+
+    @pytest.mark.parametrize("shift", [-1.0, -0.3, 0.3, 1.0])
+    def test_wrong_intercept_of_a_version_counts(self, shift: float):
+        """A version whose intercept is wrong in all projects is worse in each, though less so than by its log loss."""
+        labels = np.array([0.0, 0.0, 0.0, 1.0] * 20)
+        production = np.full(80, -math.log(3))
+        plain, own = (
+            _mean_difference(task, production + shift, production, labels) for task in ("flaky", "build-failure")
+        )
+        assert plain / 25 < own < plain
+
+    def test_intercept_is_the_most_likely_one(self):
+        """No other intercept has a lower loss together with its penalty."""
+        dice = np.random.default_rng(1)
+        outputs, labels, weights = dice.normal(size=30), (dice.random(30) < 0.8) * 1.0, dice.random(30)
+        precision = PACES["build-failure"].own_intercept ** -2
+        losses = [
+            mean_loss("flaky", outputs + intercept, labels, weights) + precision * intercept**2 / 2 / weights.sum()
+            for intercept in np.linspace(-2.0, 2.0, 401)
+        ]
+        assert mean_loss("build-failure", outputs, labels, weights) == pytest.approx(min(losses), abs=1e-5)
+
+
+def _mean_difference(task: str, trial: Floats, production: Floats, labels: Floats) -> float:
+    after, before = (mean_loss(task, outputs, labels, np.ones(len(labels))) for outputs in (trial, production))
+    return after - before
 
 
 class TestUpdate:
@@ -149,6 +195,13 @@ class TestSentExamples:
         assert {(one.example.subject, one.example.run, one.example.private) for one in kept} == {("", 0, ())}
         long = ExampleQueue(waiting={"flaky": (*drawn(100, 0.0), *drawn(100, 1.0))}, sent=queue.sent)
         assert [one.label for one in _queue_after(model(0.0), long).sent["flaky"][-1].examples] == [1.0] * 100
+
+    def test_of_small_batches_more_are_kept(self):
+        """A batch of build failures has eight builds, and eight of them tell little."""
+        queue = ExampleQueue()
+        for _ in range(30):
+            queue = _queue_after(model(0.0), queue._replace(waiting={"build-failure": drawn(8)}))
+        assert len(queue.sent["build-failure"]) == kept_batches("build-failure") == 3 * KEPT
 
     def test_rare_words_are_not_kept(self):
         """What a batch did not reveal when it was sent is not revealed by a later evaluation."""

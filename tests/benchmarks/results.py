@@ -19,7 +19,17 @@ from typing import Any
 
 from scipy.stats import beta
 
-from tests.benchmarks.results_lines import LINES, REGRESSIONS, REPLAY_SEEDS, SEEDS, Figures, Line, projects_used_to
+from tests.benchmarks.results_lines import (
+    LINES,
+    REGRESSIONS,
+    REPLAY_SEEDS,
+    SEEDS,
+    THIRTY,
+    Figures,
+    Line,
+    mean_scores,
+    projects_used_to,
+)
 from tests.studies.durations import published_figures, shift_figures
 
 ROOT = Path(__file__).parents[2]
@@ -144,8 +154,8 @@ def make_studies(bench: Bench) -> None:
     bench.study("flaky-1", "flaky", flaky, "--mode", "global-only")
     for seed in REPLAY_SEEDS:
         bench.study(f"triage-{seed}", "triage", bench.replayed(100, 0, seed), flaky)
-    for reruns in (0, 1):
-        for seed in REPLAY_SEEDS[:2]:
+    for reruns, seeds in THIRTY.items():
+        for seed in seeds:
             folder = bench.replayed(30, reruns, seed)
             bench.study(f"flaky-30-{reruns}-{seed}", "flaky", folder, flaky, "--mode", "global-only")
     bench.study("test-duration", "test-duration", str(bench.corpora / "verdicts"), bench.reports())
@@ -192,8 +202,12 @@ def _row(bench: Bench, line: Line) -> str:
         return f"| {line.name} | not measured | | {line.bound} | |\n"
     values = [line.value(one) for one in figures]
     spread = f"{min(values):.3f} to {max(values):.3f}" if len(values) > 1 else ""
-    middle = line.pooled(figures) if line.pooled else median(values) if len(values) > 2 else mean(values)
-    return f"| {line.name} | {middle:.3f} | {spread} | {line.bound} | {line.yardstick(figures[0])} |\n"
+    if line.averaged:
+        middle, shown = mean(values), mean_scores(figures)
+    else:
+        middle = line.pooled(figures) if line.pooled else median(values) if len(values) > 2 else mean(values)
+        shown = figures[0]
+    return f"| {line.name} | {middle:.3f} | {spread} | {line.bound} | {line.yardstick(shown)} |\n"
 
 
 def orders_table(bench: Bench) -> str:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 
 from fedstep.evaluation.scores import CONFUSION
 
@@ -33,6 +34,7 @@ class Line:
     bound: str = ""
     yardstick: Callable[[Figures], str] = nothing
     pooled: Callable[[Sequence[Figures]], float] | None = None  # of all studies together, instead of their median
+    averaged: bool = False  # the mean of all studies, of the simple predictor too, instead of median and first study
 
 
 def of(name: str, part: str = "summary") -> Callable[[Figures], float]:
@@ -87,20 +89,39 @@ def pooled_mcc(*failures: str) -> Callable[[Sequence[Figures]], float]:
     return mcc
 
 
+def mean_scores(studies: Sequence[Figures]) -> Figures:
+    """The mean of each score over several studies, of fedstep and of each simple predictor."""
+
+    def averaged(scores: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
+        shared = set.intersection(*map(set, scores))
+        return {name: mean(one[name] for one in scores) for name in shared}
+
+    summaries: list[Mapping[str, float]] = [figures["summary"] for figures in studies]  # type: ignore[misc]
+    simple: list[Mapping[str, Mapping[str, float]]] = [figures["baselines"] for figures in studies]  # type: ignore[misc]
+    return {
+        "summary": averaged(summaries),
+        "baselines": {who: averaged([scores[who] for scores in simple]) for who in simple[0]},
+    }
+
+
 def worst_replay(studies: Sequence[Figures]) -> float:
     """The largest share of regressions that a study calls flaky."""
     return max(map(of("regressions_suppressed"), studies))
 
 
+THIRTY = {0: REPLAY_SEEDS, 1: REPLAY_SEEDS[:2]}  # seeds of the replays of thirty builds, by reruns
+
+
 def thirty(reruns: int) -> tuple[Line, ...]:
     """Tests with thirty builds of history, of a project that nobody learned from."""
-    studies = [f"flaky-30-{reruns}-{seed}" for seed in REPLAY_SEEDS[:2]]
-    name = f"flaky, 30 builds, reruns {reruns}, leave one project out: AUC, two replays"
-    unseen = simple("classmates", "auc_unseen")
+    studies = [f"flaky-30-{reruns}-{seed}" for seed in THIRTY[reruns]]
+    count = {5: "five", 2: "two"}[len(studies)]
+    name = f"flaky, 30 builds, reruns {reruns}, leave one project out: AUC, mean of {count} replays"
+    unseen, listed = simple("classmates", "auc_unseen"), "- tests not yet seen to flip: AUC"
     return (
-        Line(name, of("auc"), studies, ">= best + 0.05 (aim 0.08)", best("auc")),
-        Line("- average precision", of("ap"), studies, ">= 0.42 (aim 0.50)", best("ap")),
-        Line("- tests not yet seen to flip: AUC", of("auc_unseen"), studies, ">= classmates + 0.06 (aim 0.10)", unseen),
+        Line(name, of("auc"), studies, ">= best + 0.05 (aim 0.08)", best("auc"), averaged=True),
+        Line("- average precision", of("ap"), studies, ">= 0.42 (aim 0.50)", best("ap"), averaged=True),
+        Line(listed, of("auc_unseen"), studies, ">= classmates + 0.06 (aim 0.10)", unseen, averaged=True),
     )
 
 

@@ -15,10 +15,13 @@ BIAS, EVIDENCE, NAME = (TASK.first(part) for part in ("bias", "evidence", "name"
 COMMON, SINGLE, QUIET = NAME, NAME + 1, NAME + 2  # words
 
 
-def some_tests(word: int, flaky: int, steady: int) -> list[LabelledExample]:
-    """Tests with this word of which some are flaky; all of them have no past."""
+def some_tests(word: int, flaky: int, steady: int, classes: int = 0) -> list[LabelledExample]:
+    """Tests with this word of which some are flaky, each of its own class unless so many are given; without a past."""
     row = Example("", 0, (BIAS, EVIDENCE, word), (1.0, -0.9, 1.0), ())
-    return [LabelledExample(row, float(n < flaky)) for n in range(flaky + steady)]
+    return [
+        LabelledExample(row._replace(subject=f"Word{word}Test{n % classes if classes else n}#t{n}"), float(n < flaky))
+        for n in range(flaky + steady)
+    ]
 
 
 def project(*groups: Sequence[LabelledExample]) -> list[LabelledExample]:
@@ -53,6 +56,13 @@ class TestFit:
         together = fit_tables("flaky", [project(usual, some_tests(SINGLE, 12, 12)), usual, usual, usual])
         spread = fit_tables("flaky", [project(usual, some_tests(SINGLE, 3, 3))] * 4)
         assert spread[SINGLE] > 1.2 * together[SINGLE] > 0.0
+
+    def test_many_tests_of_one_class_count_as_their_square_root(self) -> None:
+        """Sixteen flaky tests of one class say what four of four classes say: they may have one cause."""
+        quiet = some_tests(QUIET, 0, 30)
+        weights = fit_tables("flaky", [project(some_tests(COMMON, 4, 0), some_tests(SINGLE, 16, 0, classes=1), quiet)])
+        assert weights[SINGLE] == pytest.approx(weights[COMMON], abs=0.01)
+        assert weights[SINGLE] > 0.1
 
 
 class TestTraining:

@@ -6,7 +6,7 @@ from sklearn.metrics import matthews_corrcoef
 from fedstep.evaluation.replay_tests import KNOWN_FAILURES
 from fedstep.evaluation.scores import ORDERS, Tally, chances_of, orders_of, summary_of_chances, times_of
 from fedstep.evaluation.simulated_federation import CasePrediction
-from tests.benchmarks.results_lines import pooled_mcc
+from tests.benchmarks.results_lines import best, mean_scores, pooled_mcc
 
 
 def tally(*predictions: tuple[float, float, float, float, float]) -> Tally:
@@ -81,6 +81,18 @@ class TestFirstFailures:
         assert pooled_mcc("first")(studies) == pytest.approx(matthews_corrcoef(truth, named))
         both = matthews_corrcoef(truth + truth[0:12:2], named + named[0:12:2])
         assert pooled_mcc("first", "second")(studies) == pytest.approx(both)
+
+
+class TestMeanOfStudies:
+    def test_the_simple_predictor_is_averaged_over_the_same_studies(self) -> None:
+        """The best simple predictor of the first study alone would be another one."""
+        studies = [
+            {"summary": {"ap": ours}, "baselines": {"rate": {"ap": rate}, "last": {"ap": last}}}
+            for ours, rate, last in ((0.4, 0.3, 0.2), (0.6, 0.1, 0.3))
+        ]
+        averaged = mean_scores(studies)
+        assert averaged["summary"] == {"ap": pytest.approx(0.5)}
+        assert best("ap")(averaged) == "last 0.250"
 
 
 class TestColdStart:

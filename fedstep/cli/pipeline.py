@@ -266,6 +266,7 @@ def pull(part: str, history: str, strict: bool, **network: Unpack[NetworkOptions
     except (AggregatorError, HistoryError) as error:
         echo_warnings(str(error))
         return exit_code(strict, (error,))
+    echo_warnings(*filter(None, (cached.warning,)))
     echo_result(f"production {cached.model.production_version}, candidate {cached.model.candidate_version}\n")
     return 0
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fedstep.federation.model_cache import load_starter_bytes
+from fedstep.federation.messages import pack_model
+from fedstep.federation.model_cache import load_starter_bytes, load_starter_model
 from tests.helpers.cli import (
     SYSTEM_PATH,
     answering,
@@ -103,6 +104,14 @@ class TestAggregator:
         with server(answering("200 OK", PAGE)) as url:
             one_warning(connected.run("pull", "--aggregator", url), url, "no usable model", "login page")
         assert (connected.history / "model.safetensors").read_bytes() == before
+
+    def test_version_that_goes_back_is_said_by_pull(self, connected):
+        """Only `train` said that an aggregator's store had been emptied, or an older one put in its place."""
+        later = pack_model(load_starter_model()._replace(candidate_version=9))
+        answers = iter((answering("200 OK", later), MODEL))
+        with server(lambda *request: next(answers)(*request)) as url:
+            assert connected.run("pull", "--aggregator", url).warnings == []
+            one_warning(connected.run("pull", "--aggregator", url), "from version 9 to 0: its store was replaced")
 
     def test_an_update_that_is_not_taken_waits_for_the_next_push(self, tmp_path, connected, github, hub):
         place = github(connected)

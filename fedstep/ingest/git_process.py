@@ -283,8 +283,15 @@ def repository_root(start: str) -> str:
 
 
 def has_tracked_files(root: str, folder: str) -> bool:
-    """Return whether git tracks files below this folder of the repository; False where git cannot tell."""
-    ran = run_git(root, ("ls-files", "-z", "--cached", "--", f":(top,literal){os.path.relpath(folder, root)}"))()
+    """Return whether git tracks files below this folder of the repository, or of a submodule; False if it cannot tell.
+
+    Letters are compared without case: on some systems a committed `.Fedstep` is the folder `.fedstep`. In containers
+    the clone is often another user's, where git would refuse to answer.
+    """
+    inner = repository_root(folder)
+    root = inner if inner.startswith(os.path.join(root, "")) else root
+    path = f":(top,literal,icase){os.path.relpath(folder, root)}"
+    ran = run_git(root, ("-c", "safe.directory=*", "ls-files", "-z", "--cached", "--", path))()
     return ran.code == 0 and bool(ran.out)
 
 

@@ -222,6 +222,39 @@ class TestPlanted:
                 assert requests == []
                 assert "git rm -r --cached .fedstep" in ran.err
 
+    def test_committed_outbox_of_another_users_clone_is_not_sent(self, tmp_path: Path, learned_history: Path):
+        """As in many containers: git refused to list the files of such a clone, and the outbox was sent."""
+        place = new_checkout(tmp_path / "repo", learned_history)
+        place.git("add", "-f", ".fedstep")
+        with refusing() as (url, requests):
+            ran = place.with_env(GIT_TEST_ASSUME_DIFFERENT_OWNER="1").run("push", "--aggregator", url)
+            assert "are committed" in ran.err
+            assert requests == []
+
+    def test_outbox_of_a_submodule_is_not_sent(self, tmp_path: Path, learned_history: Path):
+        """Its files are not those of the repository for git, and come with the checkout nevertheless."""
+        place = new_checkout(tmp_path / "repo")
+        inner = place.root / "cache"
+        shutil.copytree(learned_history, inner / "fedstep")
+        for folder in (inner, place.root):
+            place.git("-C", str(folder), "init", "-q")
+            place.git("-C", str(folder), "add", "-f", ".")
+            place.git("-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "-m", "plant")
+        (place.root / ".fedstep.toml").write_text('history = "cache/fedstep"\n')
+        with refusing() as (url, requests):
+            assert "are committed" in place.run("push", "--aggregator", url).err
+            assert requests == []
+
+    def test_committed_outbox_in_other_letters_is_not_sent(self, tmp_path: Path, learned_history: Path):
+        """Where file names have no case, `.Fedstep` of a commit is the folder `.fedstep`."""
+        place = new_checkout(tmp_path / "repo", learned_history)
+        (place.root / ".Fedstep").mkdir()
+        (place.root / ".Fedstep/key").write_text("x")
+        place.git("add", "-f", ".Fedstep")
+        with refusing() as (url, requests):
+            assert "are committed" in place.run("push", "--aggregator", url).err
+            assert requests == []
+
     def test_ordinary_history_is_sent(self, tmp_path: Path, learned_history: Path):
         place = new_checkout(tmp_path / "repo", learned_history)
         with refusing() as (url, requests):

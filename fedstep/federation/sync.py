@@ -172,12 +172,22 @@ def pull_model(store: ProjectStore, aggregator: AggregatorLink, now: float) -> C
 
 
 def _with_lineage_warning(before: CachedModel, after: CachedModel) -> CachedModel:
-    """Return the model pulled, with a warning where versions of the same aggregator, which only grow, went back."""
-    versions = before.model.candidate_version, after.model.candidate_version
-    if not before.url or before.url != after.url or after.warning or versions[1] >= versions[0]:
+    """Return the model pulled, with a warning where the same aggregator continues another one.
+
+    Its versions only grow, and what a version contains never changes.
+    """
+    earlier, later = before.model, after.model
+    versions = earlier.candidate_version, later.candidate_version
+    is_same = versions[1] == versions[0] and earlier.schema == later.schema
+    if not before.url or before.url != after.url or after.warning:
         return after
-    text = f"{redact_url(after.url)} went back from version {versions[0]} to {versions[1]}: its store was replaced"
-    return after._replace(warning=text)
+    if versions[1] < versions[0]:
+        seen = f"went back from version {versions[0]} to {versions[1]}"
+    elif is_same and earlier.candidate != later.candidate:
+        seen = f"serves another version {versions[0]} than before"
+    else:
+        return after
+    return after._replace(warning=f"{redact_url(after.url)} {seen}: its store was replaced")
 
 
 def push_pending(store: ProjectStore, aggregator: AggregatorLink) -> DeliveryReport:

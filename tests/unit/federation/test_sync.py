@@ -49,12 +49,15 @@ def home(tmp_path: Path) -> ProjectStore:
     return made
 
 
-def serving(version: int, url: str = URL) -> AggregatorLink:
-    """Return the link to an aggregator that serves the starter model as this version."""
-    body = pack_model(load_starter_model()._replace(candidate_version=version, production_version=version))
+def serving(version: int, url: str = URL, store: str = "one") -> AggregatorLink:
+    """Return the link to an aggregator that serves the starter model as this version, or in another store zeros."""
+    made = load_starter_model()._replace(candidate_version=version, production_version=version)
+    if store != "one":
+        made = made._replace(candidate={task: zeros(len(vector)) for task, vector in made.candidate.items()})
+    body = pack_model(made)
 
     def send(_method: str, _path: str, _headers: object, _body: bytes, _timeout: float) -> HttpResponse:
-        return HttpResponse(200, {"etag": f'"{version}"'}, body)
+        return HttpResponse(200, {"etag": f'"{store}-{version}"'}, body)
 
     return AggregatorLink(url, send, RetryPolicy(waits=()))
 
@@ -66,6 +69,15 @@ class TestLineage:
         warning = pull_model(home, serving(3), 2.0).warning
         assert warning == f"{URL} went back from version 9 to 3: its store was replaced"
         assert pull_model(home, serving(3), 3.0).warning == ""
+
+    def test_same_version_of_another_store_is_said(self, home: ProjectStore):
+        """A store that was emptied can reach the number of the version that is known; what that contained differs."""
+        pull_model(home, serving(9), 1.0)
+        assert pull_model(home, serving(9), 2.0).warning == ""
+        warning = pull_model(home, serving(9, store="another"), 3.0).warning
+        assert warning == f"{URL} serves another version 9 than before: its store was replaced"
+        assert pull_model(home, serving(9, store="another"), 4.0).warning == ""
+        assert pull_model(home, serving(10), 5.0).warning == ""
 
     def test_newer_version_and_other_aggregator_are_no_step_back(self, home: ProjectStore):
         pull_model(home, serving(9), 1.0)

@@ -192,7 +192,7 @@ class _Base(NamedTuple):
 class _Diff(NamedTuple):
     base: str  # "" where nothing could be compared
     files: tuple[FileChange, ...]
-    notice: str = ""  # where nothing could be compared although a base was found: why git failed
+    notice: str = ""  # what to know of the comparison; without one, why git failed where a base was found
     revisions: tuple[str, ...] = ()  # the arguments of `git diff` that give the same comparison
 
 

@@ -1,7 +1,10 @@
 """The console excerpt of the README, run in a project with fourteen recorded builds."""
 
 import os
+import shlex
 import subprocess
+import sys
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,19 @@ from tests.pipelines.test_start_page import consoles, shows
 ROOT = Path(__file__).parents[2]
 BUILDS = 14
 SECONDS = {"pays_by_card": 0.4, "waits_for_the_bank": 0.3, "sends_receipt_mail": 0.2, "cancels": 0.01}
+# `fedstep` at another time: at night and on weekends the hour and the day are reasons, too.
+LATER = (
+    "import runpy, sys, time; shift, real = float(sys.argv.pop(1)), time.time; "
+    "time.time = lambda: real() + shift; runpy.run_module('fedstep', run_name='__main__', alter_sys=True)"
+)
 FAILS = {"waits_for_the_bank": (2, 7, 12, 15), "sends_receipt_mail": (4, 13)}
+
+
+def until_a_morning() -> float:
+    """Return the seconds until ten o'clock UTC on a day from Monday to Friday."""
+    now = datetime.now(UTC)
+    mornings = (datetime.combine(now.date() + timedelta(days), time(10), UTC) for days in range(1, 5))
+    return (next(morning for morning in mornings if morning.weekday() < 5) - now).total_seconds()
 
 
 def report(build: int) -> str:
@@ -27,12 +42,16 @@ def report(build: int) -> str:
 
 
 @pytest.fixture
-def shop(tmp_path: Path, fedstep: str) -> tuple[Path, dict[str, str]]:
+def shop(tmp_path: Path) -> tuple[Path, dict[str, str]]:
     """Return a project with a history of `BUILDS` builds and one uncommitted change, and its environment."""
     project = tmp_path / "shop"
     (project / "tests").mkdir(parents=True)
     (project / ".gitignore").write_text(".fedstep/\nreport.xml\n")
-    env = {"PATH": f"{Path(fedstep).parent}{os.pathsep}/usr/bin{os.pathsep}/bin", "HOME": str(tmp_path)}
+    later = tmp_path / "bin" / "fedstep"
+    later.parent.mkdir()
+    later.write_text(f'#!/bin/sh\nexec {shlex.join((sys.executable, "-c", LATER, f"{until_a_morning()}"))} "$@"\n')
+    later.chmod(0o755)
+    env = {"PATH": f"{later.parent}{os.pathsep}/usr/bin{os.pathsep}/bin", "HOME": str(tmp_path)}
     git = ("git", "-c", "user.name=A", "-c", "user.email=a@example.org", "-C", str(project))
     subprocess.run([*git, "init", "-q", "-b", "main"], check=True, timeout=20)
     for build in range(1, BUILDS + 1):
@@ -40,7 +59,7 @@ def shop(tmp_path: Path, fedstep: str) -> tuple[Path, dict[str, str]]:
         (project / "report.xml").write_text(report(build))
         subprocess.run([*git, "add", "-A"], check=True, timeout=20)
         subprocess.run([*git, "commit", "-q", "-m", f"Change {build}"], check=True, timeout=20)
-        train = [fedstep, "train", "--junit", "report.xml"]
+        train = [str(later), "train", "--junit", "report.xml"]
         subprocess.run(train, cwd=project, env=env, check=True, capture_output=True, timeout=60)
     (project / "tests/test_cart.py").write_text("# next\n")
     (project / "report.xml").write_text(report(BUILDS + 1))

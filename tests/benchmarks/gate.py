@@ -164,6 +164,12 @@ def main() -> None:
         "20 % of the builds lose 1.0": partial(rates, partly(0.2, 1.0)),
         "40 % of the builds lose 1.0, the others gain 0.05": partial(rates, partly(0.4, 1.0, -0.05)),
         "50 % of the builds lose 1.0, the others gain 0.05": partial(rates, partly(0.5, 1.0, -0.05)),
+        "10 % of the builds lose 10, of which 1.0 is seen, the others gain 0.20": partial(
+            rates, partly(0.1, 1.0, -0.2)
+        ),
+        "5 % of the builds lose 20, of which 1.0 is seen, the others gain 0.20": partial(
+            rates, partly(0.05, 1.0, -0.2)
+        ),
     }
     for name, figures in cases.items():
         print(f"{name}: {figures()}", flush=True)

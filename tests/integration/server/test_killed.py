@@ -3,10 +3,12 @@
 import sqlite3
 from contextlib import closing
 from functools import partial
+from itertools import chain, repeat
 from random import Random
 
 import pytest
 
+from fedstep.federation.client import FetchedModel
 from fedstep.federation.messages import Model, pack_update, shape
 from fedstep.schema.schema import schema
 from fedstep.server.aggregation.fedbuff import default_rules
@@ -14,7 +16,8 @@ from fedstep.server.aggregation.step import initial_vectors, next_version
 from fedstep.server.gate import Gate
 from fedstep.server.storage.store import Store
 from fedstep.server.storage.update_repository import StoredReceipt, UpdateOffer
-from tests.benchmarks.accounts import accounts
+from tests.benchmarks import accounts as accounts_module
+from tests.benchmarks.accounts import accounts, served_as_stored
 from tests.benchmarks.senders import drawn
 from tests.benchmarks.soak import soak
 from tests.helpers.narrow import expect, present
@@ -48,6 +51,22 @@ def books(tmp_path):
                 step = partial(next_version, rules=default_rules(schema()), gate=Gate(distance=1, first=1))
                 version = present(store.aggregate(step, turn + 0.5))
     return url, tmp_path / "a.db", bodies, promised
+
+
+class TestServed:
+    @pytest.mark.parametrize(
+        ("readings", "said"), [(3, ""), (60, "the head served as version 1 is not the one stored")]
+    )
+    def test_version_made_while_it_is_read_is_waited_for(self, books, monkeypatch, readings: int, said: str):
+        """The aggregator made a version after the model was pulled: the soak once called this a loss."""
+        url, *_ = books
+        with closing(Store(url, shape(schema()))) as store:
+            current = store.current()
+        newest = Model("", current.candidate.version, 0, "", current.candidate.vectors, current.production)
+        answers = chain(repeat(newest._replace(candidate_version=1), readings), repeat(newest))
+        monkeypatch.setattr(accounts_module, "pull", lambda *_: FetchedModel(next(answers), b"", ""))
+        monkeypatch.setattr("time.sleep", lambda _seconds: None)
+        assert list(served_as_stored(url, "http://127.0.0.1:9")) == [said][: bool(said)]
 
 
 class TestAudit:

@@ -176,15 +176,14 @@ def _with_lineage_warning(before: CachedModel, after: CachedModel) -> CachedMode
 
     Its versions only grow, and what a version contains never changes.
     """
-    earlier, later = before.model, after.model
-    versions = earlier.candidate_version, later.candidate_version
-    is_same = versions[1] == versions[0] and earlier.schema == later.schema
     if not before.url or before.url != after.url or after.warning:
         return after
-    if versions[1] < versions[0]:
-        seen = f"went back from version {versions[0]} to {versions[1]}"
-    elif is_same and earlier.candidate != later.candidate:
-        seen = f"serves another version {versions[0]} than before"
+    earlier, later = before.model, after.model
+    known, served = earlier.candidate_version, later.candidate_version
+    if served < known:
+        seen = f"went back from version {known} to {served}"
+    elif (served, later.schema) == (known, earlier.schema) and later.candidate != earlier.candidate:
+        seen = f"serves another version {known} than before"
     else:
         return after
     return after._replace(warning=f"{redact_url(after.url)} {seen}: its store was replaced")

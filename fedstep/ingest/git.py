@@ -192,8 +192,9 @@ class _Base(NamedTuple):
 class _Diff(NamedTuple):
     base: str  # "" where nothing could be compared
     files: tuple[FileChange, ...]
-    notice: str = ""  # what to know of the comparison; without one, why git failed where a base was found
+    notice: str = ""
     revisions: tuple[str, ...] = ()  # the arguments of `git diff` that give the same comparison
+    failure: str = ""  # why git gave up a comparison with a base that was found
 
 
 _NO_DIFF = _Diff("", ())
@@ -292,12 +293,11 @@ def _make_built_change(
     head = commits["HEAD"]
     bases = [_Base(commits[name].oid, label) for name, label in base_labels.items() if name in commits]
     diff = _compare(git, _newest_first(git, bases, head.oid, ci.base_branch), head.oid)
-    failure = "" if diff.base else diff.notice
     if not diff.base:
-        diff = _against_parent(git, head, commits.get("HEAD^1"))
-        failure = failure or ("" if diff.base else diff.notice)
+        parent = _against_parent(git, head, commits.get("HEAD^1"))
+        diff = parent._replace(failure=diff.failure or parent.failure)
     modified = parse_status(status.out).modified
-    notices = [_reach_notice(git.root, ci, base_labels, diff, head, failure), diff.notice if diff.base else ""]
+    notices = [_reach_notice(git.root, ci, base_labels, diff, head), diff.notice]
     notices += ["tracked files were modified: no evidence about the commit"] if modified else []
     return _make_change(head, not modified, diff, notices), diff
 
@@ -314,7 +314,7 @@ def _make_outgoing_change(
     else:
         diff = _against_default(git, commits, work_tree)
     if not diff.base:
-        return Unavailable(diff.notice) if diff.notice else explain_failure(guess, git.root)
+        return Unavailable(diff.failure) if diff.failure else explain_failure(guess, git.root)
     room = max(0, FILE_LIMIT - len(diff.files))
     added = tuple(_count_untracked(git.root, untracked[:room]))
     left_out = len(untracked) - len(added)
@@ -380,7 +380,7 @@ def _first_commit(git: GitRunner) -> _Diff:
 
 
 def _failed(ran: GitResult, root: str) -> _Diff:
-    return _NO_DIFF._replace(notice=explain_failure(ran, root).reason)
+    return _NO_DIFF._replace(failure=explain_failure(ran, root).reason)
 
 
 def _compare(git: GitRunner, bases: Iterable[_Base], *target: str) -> _Diff:
@@ -393,7 +393,7 @@ def _compare(git: GitRunner, bases: Iterable[_Base], *target: str) -> _Diff:
         diff = _compare_with_ancestor(git, base, target)  # several merge-bases, a git before 2.30, a partial clone
         if diff.base:
             return diff
-        failed = diff if diff.notice else failed
+        failed = diff if diff.failure else failed
     return failed
 
 
@@ -444,7 +444,7 @@ def _bases_from_ci(root: str, ci: CiRun) -> dict[str, str]:
     return {revision: label for revision, label in bases.items() if revision}
 
 
-def _reach_notice(root: str, ci: CiRun, base_labels: dict[str, str], diff: _Diff, head: Commit, failure: str) -> str:
+def _reach_notice(root: str, ci: CiRun, base_labels: dict[str, str], diff: _Diff, head: Commit) -> str:
     whole = diff.base in (*base_labels.values(), f"merge-base with {ci.base_branch}") or diff.base.startswith("nothing")
     exact = diff.base == "first parent" and (not base_labels or (ci.base_branch != "" and head.parents > 1))
     if whole or exact:
@@ -455,8 +455,8 @@ def _reach_notice(root: str, ci: CiRun, base_labels: dict[str, str], diff: _Diff
         return f"shallow clone, {effect}; {clone_advice(ci.vendor, is_merge=is_merge)}"
     if is_partial(root) and not diff.base:
         return f"partial clone, {effect}; clone without a filter, or with --filter=blob:none"
-    if failure:
-        return f"{failure}, {effect}"
+    if diff.failure:
+        return f"{diff.failure}, {effect}"
     return f"{next(iter(base_labels.values()), 'the base')} not found, {effect}; fetch it before this step"
 
 

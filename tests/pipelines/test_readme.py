@@ -9,24 +9,23 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.earlier_data import AT_ANOTHER_TIME
 from tests.pipelines.test_start_page import consoles, shows
 
 ROOT = Path(__file__).parents[2]
 BUILDS = 14
 SECONDS = {"pays_by_card": 0.4, "waits_for_the_bank": 0.3, "sends_receipt_mail": 0.2, "cancels": 0.01}
-# `fedstep` at another time: at night and on weekends the hour and the day are reasons, too.
-LATER = (
-    "import runpy, sys, time; shift, real = float(sys.argv.pop(1)), time.time; "
-    "time.time = lambda: real() + shift; runpy.run_module('fedstep', run_name='__main__', alter_sys=True)"
-)
 FAILS = {"waits_for_the_bank": (2, 7, 12, 15), "sends_receipt_mail": (4, 13)}
 
 
-def until_a_morning() -> float:
-    """Return the seconds until ten o'clock UTC on a day from Monday to Friday."""
+def until_a_morning() -> int:
+    """Return the seconds until ten o'clock UTC on a day from Monday to Friday.
+
+    At night and on weekends the hour and the day are reasons, too.
+    """
     now = datetime.now(UTC)
     mornings = (datetime.combine(now.date() + timedelta(days), time(10), UTC) for days in range(1, 5))
-    return (next(morning for morning in mornings if morning.weekday() < 5) - now).total_seconds()
+    return round((next(morning for morning in mornings if morning.weekday() < 5) - now).total_seconds())
 
 
 def report(build: int) -> str:
@@ -49,7 +48,8 @@ def shop(tmp_path: Path) -> tuple[Path, dict[str, str]]:
     (project / ".gitignore").write_text(".fedstep/\nreport.xml\n")
     later = tmp_path / "bin" / "fedstep"
     later.parent.mkdir()
-    later.write_text(f'#!/bin/sh\nexec {shlex.join((sys.executable, "-c", LATER, f"{until_a_morning()}"))} "$@"\n')
+    start = shlex.join((sys.executable, "-c", AT_ANOTHER_TIME))
+    later.write_text(f'#!/bin/sh\nexec {start} "$(date -d "+{until_a_morning()} seconds" +%s.%N)" 1 "$@"\n')
     later.chmod(0o755)
     env = {"PATH": f"{later.parent}{os.pathsep}/usr/bin{os.pathsep}/bin", "HOME": str(tmp_path)}
     git = ("git", "-c", "user.name=A", "-c", "user.email=a@example.org", "-C", str(project))

@@ -2,7 +2,7 @@
 
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,10 +62,17 @@ CASES = {
     "killed": Case("test_sleeps", "", {"FEDSTEP_EXIT_CODE": "137"}, False, "infrastructure: killed"),
 }
 IN_FULL = CASES.keys() - {"failing", "known flake"}
-SOME_CASES = pytest.mark.parametrize(
-    "case",
-    [pytest.param(case, id=name, marks=[pytest.mark.full] * (name in IN_FULL)) for name, case in CASES.items()],
-)
+
+
+def cases_but(in_full: Collection[str], cases: Mapping[str, NamedTuple]) -> pytest.MarkDecorator:
+    """Return the mark that gives a test each of the cases; those in `in_full` are marked `full`."""
+    parameters = [
+        pytest.param(case, id=name, marks=[pytest.mark.full] * (name in in_full)) for name, case in cases.items()
+    ]
+    return pytest.mark.parametrize("case", parameters)
+
+
+SOME_CASES = cases_but(IN_FULL, CASES)
 
 
 class TestEverySurface:
@@ -134,13 +141,7 @@ PYTEST_IN_FULL = {"newly flaky", "new and muted", "infrastructure"}
 
 
 class TestPytest:
-    @pytest.mark.parametrize(
-        "case",
-        [
-            pytest.param(case, id=name, marks=[pytest.mark.full] * (name in PYTEST_IN_FULL))
-            for name, case in PYTEST_CASES.items()
-        ],
-    )
+    @cases_but(PYTEST_IN_FULL, PYTEST_CASES)
     def test_a_real_session_is_judged(self, tmp_path: Path, fedstep: str, case: PytestCase) -> None:
         """The first session passes and is learned from; the second one has the failure, and reruns it once."""
         name = "test_new" if case.new else "test_known"

@@ -1,6 +1,7 @@
 """The client of an aggregator: push an update, pull the model, request erasure; and what each response means."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -27,6 +28,7 @@ from fedstep.federation.transport import HttpResponse, RetryPolicy, Transport, s
 from fedstep.federation.trust import redact_url
 
 UPDATES_PATH = "/v1/updates"
+LINEAGE_HEADER = "Fedstep-Lineage"  # no word of the model: a reader refuses words that it does not know
 REFUSALS: Mapping[str, type[UpdateRefused]] = {
     "urn:fedstep:problem:budget-spent": PrivacyBudgetExhausted,
     "urn:fedstep:problem:already-contributed": ContributionNotDue,
@@ -45,18 +47,23 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class FetchedModel:
-    """A pulled model, its bytes as they are cached, and its ETag ("" for none), which the next pull sends."""
+    """A pulled model, its bytes as they are cached, its ETag ("" for none), which the next pull sends, and its lineage.
+
+    `lineage` is the id of the store that it is from; "" where the aggregator names none.
+    """
 
     model: Model
     body: bytes
     etag: str
+    lineage: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class NotModified:
-    """The response that the model with the sent ETag is still the newest."""
+    """The response that the model with the sent ETag is still the newest; `lineage` as in `FetchedModel`."""
 
     etag: str
+    lineage: str = ""
 
 
 def push(update: bytes, url: str, send: Transport, retry: RetryPolicy | None = None) -> Receipt:
@@ -116,7 +123,7 @@ def pull(
     path = f"/v1/model?schema={local_schema.digest}"
     response = send_with_retries(where, lambda left: send("GET", path, headers, b"", left), retry or RetryPolicy())
     if response.status == 304 and etag:
-        return NotModified(etag)
+        return NotModified(etag, _read_lineage(response))
     if response.status == 200:
         return _parse_model(response, where, local_schema)
     raise _make_error(response, where)
@@ -138,7 +145,12 @@ def _parse_model(response: HttpResponse, where: str, local_schema: SchemaShape) 
     except WireError as error:
         raise AggregatorError(f"{where} answered 200 and no usable model ({error.args[0]})", WRONG_URL) from error
     etag = response.headers.get("etag", "")
-    return FetchedModel(model, body, etag if etag == _to_printable(etag, 200) else "")
+    return FetchedModel(model, body, etag if etag == _to_printable(etag, 200) else "", _read_lineage(response))
+
+
+def _read_lineage(response: HttpResponse) -> str:
+    lineage = response.headers.get(LINEAGE_HEADER.lower(), "")
+    return lineage if re.fullmatch("[0-9a-f]{16}", lineage) else ""
 
 
 def _decode_body(response: HttpResponse) -> bytes:

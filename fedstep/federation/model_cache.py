@@ -2,8 +2,9 @@
 
 import json
 import os
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple, TypeAlias
 
 from fedstep.errors import MALFORMED, FedstepError
 from fedstep.federation.messages import (
@@ -15,7 +16,7 @@ from fedstep.federation.messages import (
     shape,
     unpack_model,
 )
-from fedstep.history.project_store import ProjectStore
+from fedstep.history.project_store import ProjectStore, with_types
 from fedstep.schema.schema import schema
 
 _STARTER = os.path.join(os.path.dirname(os.path.dirname(__file__)), "model", "starter.safetensors")
@@ -29,6 +30,19 @@ class CachedModel(NamedTuple):
     fetched_at: float = 0.0  # seconds since the epoch: when the aggregator last confirmed that this is the newest
     url: str = ""
     warning: str = ""
+
+
+class KnownStore(NamedTuple):
+    """What an aggregator served last: the lineage of its store ("": it named none), schema, and candidate's version."""
+
+    lineage: str = ""
+    schema: str = ""  # "": nothing is known of it
+    version: int = 0
+
+
+KnownStores: TypeAlias = Mapping[str, KnownStore]  # by the URL of the aggregator, the one asked last first
+NONE_KNOWN: KnownStores = MappingProxyType({})
+MOST_KNOWN = 8
 
 
 def load_model(store: ProjectStore) -> CachedModel:
@@ -61,15 +75,27 @@ def load_terms(store: ProjectStore) -> tuple[str, PrivacyGuarantee]:
         return "", NO_PROMISE
 
 
-def save_model(store: ProjectStore, body: bytes, etag: str, url: str, now: float) -> None:
-    """Store a model's bytes with their ETag, URL and time."""
+def load_known_stores(store: ProjectStore) -> KnownStores:
+    """Return what each aggregator served last, also those from which the stored model is not."""
+    try:
+        known = json.loads(store.read("model.json") or b"{}").get("known", {})
+        return {url: with_types(KnownStore(*row)) for url, row in list(known.items())[:MOST_KNOWN]}
+    except (FedstepError, *MALFORMED):
+        return NONE_KNOWN
+
+
+def save_model(
+    store: ProjectStore, body: bytes, etag: str, url: str, now: float, known: KnownStores = NONE_KNOWN
+) -> None:
+    """Store a model's bytes with their ETag, URL and time, and what is known of each aggregator."""
     store.write("model.safetensors", body)
-    mark_current(store, etag, url, now)
+    mark_current(store, etag, url, now, known)
 
 
-def mark_current(store: ProjectStore, etag: str, url: str, now: float) -> None:
+def mark_current(store: ProjectStore, etag: str, url: str, now: float, known: KnownStores = NONE_KNOWN) -> None:
     """Record that the aggregator has just confirmed the stored model as the newest."""
-    store.write("model.json", json.dumps({"etag": etag, "fetched_at": round(now), "url": url}).encode())
+    origin = {"etag": etag, "fetched_at": round(now), "url": url, "known": dict(list(known.items())[:MOST_KNOWN])}
+    store.write("model.json", json.dumps(origin).encode())
 
 
 def load_starter_bytes() -> bytes:

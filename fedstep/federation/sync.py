@@ -14,7 +14,14 @@ from fedstep.errors import MALFORMED, AggregatorError, PrivacyBudgetExhausted, U
 from fedstep.federation.ci_token import ci_transport
 from fedstep.federation.client import FetchedModel, NotModified, pull
 from fedstep.federation.messages import Model, shape
-from fedstep.federation.model_cache import CachedModel, load_model, mark_current, save_model
+from fedstep.federation.model_cache import (
+    CachedModel,
+    KnownStore,
+    load_known_stores,
+    load_model,
+    mark_current,
+    save_model,
+)
 from fedstep.federation.outbox import DeliveryReport, Outbox, audit_transport, flush
 from fedstep.federation.transport import Endpoint, RetryPolicy, Transport, is_exposed
 from fedstep.federation.trust import is_same_server, redact_url
@@ -161,32 +168,44 @@ def pull_model(store: ProjectStore, aggregator: AggregatorLink, now: float) -> C
 
     Raise AggregatorError; the cached model then stays as it is.
     """
-    cached = load_model(store)
-    etag = cached.etag if cached.url == aggregator.url else ""
-    reply = pull(aggregator.url, etag, aggregator.send, shape(schema()), aggregator.retry)
+    cached, known, url = load_model(store), load_known_stores(store), aggregator.url
+    etag = cached.etag if cached.url == url else ""
+    reply = pull(url, etag, aggregator.send, shape(schema()), aggregator.retry)
+    model = cached.model if isinstance(reply, NotModified) else reply.model
+    before = known.get(url, _known_by_model(cached, url))
+    # a proxy may drop the header, and a replica of an earlier fedstep has none
+    served = KnownStore(reply.lineage or before.lineage, model.schema, model.candidate_version)
+    known = {url: served, **{other: last for other, last in known.items() if other != url}}
     if isinstance(reply, NotModified):
-        mark_current(store, etag, aggregator.url, now)
+        mark_current(store, etag, url, now, known)
     else:
-        save_model(store, reply.body, reply.etag, aggregator.url, now)
-    return _with_lineage_warning(cached, load_model(store))
+        save_model(store, reply.body, reply.etag, url, now, known)
+    after = load_model(store)
+    is_other = cached.url == url and model.candidate != cached.model.candidate
+    return after._replace(warning=after.warning or _describe_replacement(url, before, served, is_other))
 
 
-def _with_lineage_warning(before: CachedModel, after: CachedModel) -> CachedModel:
-    """Return the model pulled, with a warning where the same aggregator continues another one.
+def _known_by_model(cached: CachedModel, url: str) -> KnownStore:
+    """Return what the stored model tells of an aggregator, where an earlier fedstep pulled it."""
+    model = cached.model
+    return KnownStore("", model.schema, model.candidate_version) if cached.url == url else KnownStore()
 
-    Its versions only grow, and what a version contains never changes.
+
+def _describe_replacement(url: str, before: KnownStore, served: KnownStore, is_other: bool) -> str:
+    """Return a warning where an aggregator does not continue what it served before; "" where it does.
+
+    The lineage of a store stays the same, its versions only grow, and what a version contains never changes. `is_other`
+    says that the candidate is another one than the stored one of this aggregator.
     """
-    if not before.url or before.url != after.url or after.warning:
-        return after
-    earlier, later = before.model, after.model
-    known, served = earlier.candidate_version, later.candidate_version
-    if served < known:
-        seen = f"went back from version {known} to {served}"
-    elif (served, later.schema) == (known, earlier.schema) and later.candidate != earlier.candidate:
-        seen = f"serves another version {known} than before"
+    if served.schema == before.schema and served.version < before.version:
+        seen = f"went back from version {before.version} to {served.version}"
+    elif before.lineage and served.lineage != before.lineage:
+        seen = f"serves version {served.version} of another store than before"
+    elif is_other and (served.schema, served.version) == (before.schema, before.version):
+        seen = f"serves another version {served.version} than before"
     else:
-        return after
-    return after._replace(warning=f"{redact_url(after.url)} {seen}: its store was replaced")
+        return ""
+    return f"{redact_url(url)} {seen}: its store was replaced"
 
 
 def push_pending(store: ProjectStore, aggregator: AggregatorLink) -> DeliveryReport:

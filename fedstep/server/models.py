@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from fedstep.federation.client import LINEAGE_HEADER
 from fedstep.federation.messages import Model, deflate, hour, pack_model
 from fedstep.server.aggregation.inputs import CurrentModels
 from fedstep.server.http_messages import HttpProblem
@@ -27,12 +28,13 @@ log = logging.getLogger("fedstep.server")
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """One version as the response to GET /v1/model: its bytes, and the same gzipped."""
+    """One version as the response to GET /v1/model: its bytes, the same gzipped, and the id of its store's lineage."""
 
     version: int
     etag: str
     body: bytes
     packed: bytes
+    lineage: str = ""
 
     def respond(self, if_none_match: str, accept_encoding: str) -> Response:
         """Return 200 with the bytes, gzipped where accepted, or 304 for a client that has them.
@@ -46,6 +48,8 @@ class ServedModel:
             "Cache-Control": "no-cache",
             "X-Content-Type-Options": "nosniff",
         }
+        if self.lineage:
+            headers[LINEAGE_HEADER] = self.lineage
         if _matches(if_none_match, self.etag):
             return Response(None, 304, headers)
         if not zipped:
@@ -69,7 +73,7 @@ def serve_model(digest: str, current: CurrentModels, terms: ContributionTerms = 
     )
     body = pack_model(model)
     etag = f'"{candidate.version}-{blake2b(body, digest_size=8).hexdigest()}"'
-    return ServedModel(candidate.version, etag, body, deflate(body))
+    return ServedModel(candidate.version, etag, body, deflate(body), current.lineage)
 
 
 def _matches(if_none_match: str, etag: str) -> bool:

@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 from fedstep import __version__
+from fedstep.federation.client import LINEAGE_HEADER
 from fedstep.federation.messages import LARGEST_MESSAGE, SchemaShape
 from fedstep.server.auth import PROJECT_HEADER
 
@@ -115,7 +116,10 @@ def _forget() -> Json:
 def _model(shape: SchemaShape) -> Json:
     asked = _parameter("schema", "query", {**DIGEST, "examples": [shape.digest]}, "The digest of the client's schema.")
     have = _parameter("If-None-Match", "header", WORD, "ETags of the model that the client has.")
-    headers = {"ETag": {"description": "Weak for the gzipped form.", "required": True, "schema": WORD}}
+    headers = {
+        "ETag": {"description": "Weak for the gzipped form.", "required": True, "schema": WORD},
+        LINEAGE_HEADER: {"description": "The id that the store keeps.", "required": True, "schema": DIGEST},
+    }
     return {
         "summary": "The model: production, candidate, and the versions on trial.",
         "operationId": "model",

@@ -66,11 +66,15 @@ class TrialOutcome:
 
 @dataclass(frozen=True, slots=True)
 class CurrentModels:
-    """What is served: the candidate, the production vector of each task, and the open trials by task."""
+    """What is served: the candidate, the production vector of each task, and the open trials by task.
+
+    `lineage` is the id of the store that all of it is from; "" outside of a store.
+    """
 
     candidate: ModelVersion
     production: Mapping[str, Vector]
     trials: Mapping[str, Trial]
+    lineage: str = ""
 
 
 @dataclass(frozen=True, slots=True)

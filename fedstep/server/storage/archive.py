@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import IO, Any
 
-from sqlalchemy import Column, Connection, LargeBinary, Table, func, insert, select
+from sqlalchemy import Column, Connection, LargeBinary, Table, delete, func, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from fedstep.errors import UsageError
@@ -21,6 +21,7 @@ from fedstep.server.storage.tables import (
     bodies,
     heartbeats,
     layouts,
+    lineages,
     metadata,
     noisy_evaluations,
     privacy_spending,
@@ -38,6 +39,7 @@ LATER = (
     noisy_evaluations.name,
     privacy_spending.name,
     bodies.name,
+    lineages.name,
 )  # tables that files of an earlier fedstep lack
 REMEDY = "Give a file that `fedstep server export` of this version wrote."
 
@@ -132,6 +134,8 @@ def _read(connection: Connection, file: gzip.GzipFile) -> int:
 def _insert(connection: Connection, table: Table, values: Row) -> None:
     if table is updates and "body" in values:  # written by an earlier fedstep, with the body in the same row
         connection.execute(insert(bodies), {"id": values["id"], "body": values.pop("body")})
+    if table is lineages:  # the one that was drawn for the new store
+        connection.execute(delete(lineages))
     connection.execute(insert(table), values)
 
 

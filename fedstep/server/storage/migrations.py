@@ -5,11 +5,12 @@ time, not as `tables` defines them today. All steps run in one transaction.
 """
 
 from collections.abc import Callable, Mapping
+from secrets import token_hex
 
 from sqlalchemy import Connection, delete, insert, inspect, select
 
 from fedstep.errors import UsageError
-from fedstep.server.storage.tables import layouts, metadata, versions
+from fedstep.server.storage.tables import layouts, lineages, metadata, versions
 
 # The names up to layout 3, by the names since; columns by the present name of their table.
 RENAMED_TABLES: Mapping[str, str] = {
@@ -60,6 +61,8 @@ def migrate(connection: Connection) -> None:
     for step in STEPS[layout - 1 :] if layout else ():
         step(connection)
     metadata.create_all(connection)
+    if connection.scalar(select(lineages.c.id)) is None:
+        connection.execute(insert(lineages).values(id=token_hex(8)))
     connection.execute(delete(layouts))
     connection.execute(insert(layouts).values(layout=LAYOUT))
 
@@ -112,8 +115,8 @@ def _rename_to_glossary(connection: Connection) -> None:
             connection.exec_driver_sql(statement)
 
 
-def _allow_means(connection: Connection) -> None:
-    """Change nothing: versions may have means since, which an earlier fedstep would take for tasks."""
+def _change_nothing(connection: Connection) -> None:
+    """Change nothing: an earlier fedstep must not open the store any more."""
     del connection
 
 
@@ -121,6 +124,7 @@ STEPS: tuple[Callable[[Connection], None], ...] = (
     _drop_buffer_index,
     _separate_bodies,
     _rename_to_glossary,
-    _allow_means,
+    _change_nothing,  # versions may have means since, which it would take for tasks
+    _change_nothing,  # a store has a lineage since, which `migrate` draws, and which it would not serve
 )
 LAYOUT = 1 + len(STEPS)

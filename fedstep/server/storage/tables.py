@@ -143,3 +143,5 @@ heartbeats = Table(
 )
 
 layouts = Table("layouts", metadata, Column("layout", Integer, primary_key=True, autoincrement=False))  # one row
+
+lineages = Table("lineages", metadata, Column("id", String(16), primary_key=True))  # one row, drawn once

@@ -11,7 +11,17 @@ from fedstep.errors import UsageError
 from fedstep.federation.messages import Update, Vector, hour, pack, unpack, unpack_update
 from fedstep.server.aggregation.inputs import CurrentModels, ModelVersion, StoredUpdate
 from fedstep.server.aggregation.step import EARLIER, Names
-from fedstep.server.storage.tables import bodies, evaluations, receipts, schemas, trials, updates, verdicts, versions
+from fedstep.server.storage.tables import (
+    bodies,
+    evaluations,
+    lineages,
+    receipts,
+    schemas,
+    trials,
+    updates,
+    verdicts,
+    versions,
+)
 from fedstep.server.storage.trial_repository import TrialRepository
 from fedstep.server.storage.update_repository import delete_updates
 
@@ -72,7 +82,9 @@ class VersionRepository:
             raise UsageError("the store has no model of this feature schema", "Start it with `fedstep serve` first.")
         trial_repository = TrialRepository(self._connection, self._schema)
         vectors = {version: self.vectors(version) for version in set(trial_repository.open_versions().values())}
-        return CurrentModels(candidate, self._combine(candidate.sources), trial_repository.open_trials(vectors))
+        production, open_trials = self._combine(candidate.sources), trial_repository.open_trials(vectors)
+        lineage = self._connection.scalar(select(lineages.c.id)) or ""
+        return CurrentModels(candidate, production, open_trials, lineage)
 
     def vectors(self, version: int) -> Mapping[str, Vector]:
         """Return by task the vector of a version of any schema that goes on trial: its mean where it has one."""

@@ -3,6 +3,7 @@
 import json
 import resource
 import shutil
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from fedstep.federation.messages import pack_model
 from fedstep.federation.model_cache import load_starter_bytes, load_starter_model
 from tests.helpers.cli import (
     SYSTEM_PATH,
+    aggregator,
     answering,
     babbling,
     by_method,
@@ -112,6 +114,36 @@ class TestAggregator:
         with server(lambda *request: next(answers)(*request)) as url:
             assert connected.run("pull", "--aggregator", url).warnings == []
             one_warning(connected.run("pull", "--aggregator", url), "from version 9 to 0: its store was replaced")
+
+    def test_store_that_is_replaced_is_said_whatever_its_version(self, tmp_path, connected, github):
+        """Only a lower version was noticed. A backup that is imported elsewhere continues its store."""
+        stores = {name: f"sqlite:///{tmp_path / name}.db" for name in ("first", "ahead", "moved")}
+        file, place = str(tmp_path / "backup.gz"), github(connected)
+
+        def start(name: str, port: str) -> AbstractContextManager[str]:
+            return aggregator(tmp_path / "served", "--store", stores[name], "--port", port)
+
+        with start("first", "0") as url:
+            port = url.rpartition(":")[2]
+            assert place.run("pull", "--aggregator", url).warnings == []
+        with start("ahead", port):
+            pass
+        for _ in range(3):
+            assert place.run("server", "rollback", "0", "--store", stores["ahead"]).code == 0
+        said = f"{url} serves version 3 of another store than before: its store was replaced"
+        with start("ahead", port):
+            one_warning(place.run("pull", "--aggregator", url), said)
+            assert place.run("pull", "--aggregator", url).warnings == []
+        assert place.run("server", "export", file, "--store", stores["ahead"]).code == 0
+        assert place.run("server", "import", file, "--store", stores["moved"]).code == 0
+        with start("moved", port):
+            assert place.run("pull", "--aggregator", url).warnings == []
+        for _ in range(4):
+            assert place.run("server", "rollback", "0", "--store", stores["first"]).code == 0
+        with start("first", port):
+            ran = place.run("train", "--junit", place.report(CASES), "--aggregator", url)
+            one_warning(ran, f"{url} serves version 4 of another store")
+            assert outputs(tmp_path)["status"] == "ok", "it is said, and the build goes on"
 
     def test_an_update_that_is_not_taken_waits_for_the_next_push(self, tmp_path, connected, github, hub):
         place = github(connected)

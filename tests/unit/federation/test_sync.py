@@ -1,7 +1,9 @@
 """One batch in a period: what the client makes where an aggregator promises differential privacy."""
 
+import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,7 @@ from fedstep.pipeline.train import train
 from tests.benchmarks.project import drawn_builds
 
 URL = "https://hub.example"
+ONE, OTHER = "1" * 16, "2" * 16  # lineages
 WEEKLY = PrivacyGuarantee(8.0, 1e-6, 3, 7.0)
 DAY = 86_400.0
 THURSDAY = 7 * DAY * 2900  # a period begins: periods are counted from the epoch, which was one
@@ -49,7 +52,7 @@ def home(tmp_path: Path) -> ProjectStore:
     return made
 
 
-def serving(version: int, url: str = URL, store: str = "one") -> AggregatorLink:
+def serving(version: int, url: str = URL, store: str = "one", lineage: str = "") -> AggregatorLink:
     """Return the link to an aggregator that serves the starter model as this version, or in another store zeros."""
     made = load_starter_model()._replace(candidate_version=version, production_version=version)
     if store != "one":
@@ -57,7 +60,8 @@ def serving(version: int, url: str = URL, store: str = "one") -> AggregatorLink:
     body = pack_model(made)
 
     def send(_method: str, _path: str, _headers: object, _body: bytes, _timeout: float) -> HttpResponse:
-        return HttpResponse(200, {"etag": f'"{store}-{version}"'}, body)
+        named = {"fedstep-lineage": lineage} if lineage else {}
+        return HttpResponse(200, {"etag": f'"{store}-{version}"', **named}, body)
 
     return AggregatorLink(url, send, RetryPolicy(waits=()))
 
@@ -83,6 +87,61 @@ class TestLineage:
         pull_model(home, serving(9), 1.0)
         assert pull_model(home, serving(10), 2.0).warning == ""
         assert pull_model(home, serving(2, "https://other.example"), 3.0).warning == ""
+
+    def test_store_with_a_higher_version_is_said_once(self, home: ProjectStore):
+        """Only its number was compared: a store that is ahead of the one before was taken without a word."""
+        assert pull_model(home, serving(9, lineage=ONE), 1.0).warning == ""
+        assert pull_model(home, serving(10, lineage=ONE), 2.0).warning == ""
+        warning = pull_model(home, serving(12, lineage=OTHER), 3.0).warning
+        assert warning == f"{URL} serves version 12 of another store than before: its store was replaced"
+        assert pull_model(home, serving(13, lineage=OTHER), 4.0).warning == ""
+
+    def test_same_model_of_another_store_is_said(self, home: ProjectStore):
+        """Two stores that began with the starter model serve the same bytes, and 304 to who has them."""
+        link = serving(0, lineage=ONE)
+        pull_model(home, link, 1.0)
+        unchanged = replace(link, send=lambda *_: HttpResponse(304, {"fedstep-lineage": OTHER}, b""))
+        assert "version 0 of another store" in pull_model(home, unchanged, 2.0).warning
+        assert pull_model(home, unchanged, 3.0).warning == ""
+
+    def test_other_aggregators_in_between_change_nothing(self, home: ProjectStore):
+        """What was known of an aggregator was that of the stored model, and so was forgotten by the next pull."""
+        pull_model(home, serving(9, lineage=ONE), 1.0)
+        pull_model(home, serving(9, lineage=ONE), 1.5)
+        for number in range(7):
+            assert pull_model(home, serving(2, f"https://{number}.example", lineage=OTHER), 2.0).warning == ""
+        assert "version 12 of another store" in pull_model(home, serving(12, lineage=OTHER), 3.0).warning
+        for number in range(8):
+            pull_model(home, serving(2, f"https://{number}.example"), 4.0)
+        assert pull_model(home, serving(3, lineage=ONE), 5.0).warning == "", "eight are remembered"
+
+    def test_step_back_is_said_after_another_aggregator(self, home: ProjectStore):
+        pull_model(home, serving(9), 1.0)
+        pull_model(home, serving(2, "https://other.example"), 2.0)
+        assert "from version 9 to 3" in pull_model(home, serving(3), 3.0).warning
+
+    @pytest.mark.parametrize("lineage", ["", "A" * 16, "a" * 17])
+    def test_no_valid_lineage_tells_nothing(self, home: ProjectStore, lineage: str):
+        """A proxy may drop the header, and a replica of an earlier fedstep has none."""
+        pull_model(home, serving(9, lineage=ONE), 1.0)
+        assert pull_model(home, serving(9, lineage=lineage), 2.0).warning == ""
+        assert pull_model(home, serving(9, lineage=ONE), 3.0).warning == ""
+        assert "another store" in pull_model(home, serving(9, lineage=OTHER), 4.0).warning
+
+    def test_what_an_earlier_fedstep_pulled_is_known(self, home: ProjectStore):
+        """Its note has no stores; the stored model has the version."""
+        pull_model(home, serving(9, lineage=ONE), 1.0)
+        note = json.loads(home.read("model.json"))
+        home.write("model.json", json.dumps({name: note[name] for name in ("etag", "fetched_at", "url")}).encode())
+        assert "from version 9 to 3" in pull_model(home, serving(3), 2.0).warning
+
+    @pytest.mark.parametrize("known", ["[1]", '{"a": 1}', '{"a": [1, "", 2]}', '{"a": ["", "", "2"]}', '{"a": []}'])
+    def test_damaged_note_of_stores_is_none(self, home: ProjectStore, known: str):
+        pull_model(home, serving(9, lineage=ONE), 1.0)
+        note = json.loads(home.read("model.json")) | {"known": json.loads(known)}
+        home.write("model.json", json.dumps(note).encode())
+        assert pull_model(home, serving(12, lineage=OTHER), 2.0).warning == ""
+        assert "another store" in pull_model(home, serving(12, lineage=ONE), 3.0).warning
 
 
 def asked(at: float, promise: PrivacyGuarantee = WEEKLY, url: str = URL) -> CachedModel:

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import logging
+import re
 import time
 from dataclasses import replace
 from typing import Any
@@ -31,6 +32,7 @@ from fedstep.federation.messages import (
 from fedstep.federation.outbox import Outbox, flush
 from fedstep.federation.transport import HttpResponse, RetryPolicy
 from fedstep.model.linear import zeros
+from fedstep.schema.schema import Schema
 from fedstep.server.gate import Gate
 from fedstep.server.http_messages import HttpProblem, plain_body, read_bounded_body
 from fedstep.server.mode import BufferPolicy
@@ -152,6 +154,20 @@ class TestRequests:
             etag = house.send("GET", "/v1/model", {}, b"", 5).headers["etag"]
             answer = house.send("GET", "/v1/model", {"If-None-Match": shown.format(etag)}, b"", 5)
             assert (answer.status, answer.body, answer.headers["etag"]) == (304, b"", etag)
+
+    def test_every_answer_names_the_lineage_of_the_store(self, open_aggregator, settings, small, ours, tmp_path):
+        """Also 304, and the model of an earlier schema; the id is drawn once, and another one for another store."""
+        with open_aggregator(settings) as house:
+            plain = house.send("GET", "/v1/model", {}, b"", 5)
+            known = house.send("GET", "/v1/model", {"If-None-Match": plain.headers["etag"]}, b"", 5)
+        lineage = plain.headers["fedstep-lineage"]
+        assert re.fullmatch("[0-9a-f]{16}", lineage)
+        assert (known.status, known.headers["fedstep-lineage"]) == (304, lineage)
+        with open_aggregator(settings, Schema(tuple(small.tasks.values())[:1])) as house:
+            for path in ("/v1/model", f"/v1/model?schema={ours.digest}"):
+                assert house.send("GET", path, {}, b"", 5).headers["fedstep-lineage"] == lineage
+        with open_aggregator(replace(settings, store=f"sqlite:///{tmp_path / 'new.db'}")) as house:
+            assert house.send("GET", "/v1/model", {}, b"", 5).headers["fedstep-lineage"] != lineage
 
     def test_another_schema_is_409_with_both_digests(self, open_aggregator, settings, ours, update):
         other = ours._replace(digest="f" * 16)

@@ -215,7 +215,7 @@ def aggregator_from(given: NetworkOptions, timeout: float = 10.0) -> "Aggregator
     """
     from fedstep import Aggregator
     from fedstep.federation.ci_token import can_request_token
-    from fedstep.federation.trust import no_job_token
+    from fedstep.federation.trust import withhold_unconfirmed
 
     url, helper = given["aggregator"], given.get("helper", "")
     if not url:
@@ -223,8 +223,9 @@ def aggregator_from(given: NetworkOptions, timeout: float = 10.0) -> "Aggregator
     own = _secret_for("aggregator", url, "token", given["token"])
     other = _secret_for("helper", helper, "helper_token", given.get("helper_token", ""))
     confirmed = own.confirmed and other.confirmed
-    job = "" if confirmed or own.token or not can_request_token(os.environ) else no_job_token(url)
-    notices = tuple(dict.fromkeys(filter(None, (own.withheld, other.withheld, job))))
+    is_job = not (confirmed or own.token) and can_request_token(os.environ)
+    job = (withhold_unconfirmed(url),) if is_job else ()
+    notices = tuple(dict.fromkeys((*own.withheld, *other.withheld, *job)))
     return Aggregator(url, own.token, given.get("timeout", timeout), helper, other.token, confirmed, notices)
 
 
@@ -243,6 +244,7 @@ def _secret_for(name: str, url: str, token_name: str, token: str) -> "Secret":
         is_from_file(name),
         is_from_file(token_name),
         load_trusted(os.environ, repository_root(folder) or folder),
+        name,
     )
 
 

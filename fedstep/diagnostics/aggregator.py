@@ -8,7 +8,7 @@ from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from math import isnan, nan
 
-from fedstep.errors import AggregatorError, FedstepError
+from fedstep.errors import AggregatorError, AggregatorUnreachable, FedstepError
 from fedstep.federation.ci_token import can_request_token, request_job_token
 from fedstep.federation.client import UPDATES_PATH, FetchedModel, pull
 from fedstep.federation.messages import shape
@@ -210,8 +210,10 @@ def _welcome(aggregator: AggregatorLink, token: InspectedToken, path: str) -> Di
     """Check whether the aggregator accepts updates from this sender; it authenticates before it reads the body."""
     try:
         status = _knock(aggregator, aggregator.send, path)
-    except FedstepError as error:
+    except AggregatorUnreachable as error:
         return DiagnosticCheck("Welcome", WARNING, f"whether it takes updates is unknown: {error.args[0]}")
+    except FedstepError as error:
+        return DiagnosticCheck("Welcome", PROBLEM, error.args[0], error.remedy)
     if status in KNOWN:
         whose = "this token" if token.kind != "none" else "anyone, without a token"
         return DiagnosticCheck("Welcome", OK, f"it takes updates from {whose}")

@@ -324,7 +324,12 @@ def _exchange(aggregator: AggregatorLink | Unavailable, secret: str, now: float)
         if aggregator.reason != NO_AGGREGATOR:
             return (DiagnosticCheck("Aggregator", WARNING, aggregator.reason),)
         return (DiagnosticCheck("Aggregator", OK, "none is configured: this project's own history is used"),)
-    return (check_token(token, secret, now), *check_aggregator(aggregator, token))
+    withheld = [
+        DiagnosticCheck("Token", WARNING, f"it is not sent: {notice.reason}", notice.remedy)
+        for notice in aggregator.notices
+        if notice.url == aggregator.url
+    ]
+    return (*(withheld or [check_token(token, secret, now)]), *check_aggregator(aggregator, token))
 
 
 OLD_MODEL = 30 * 86_400  # seconds

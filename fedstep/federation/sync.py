@@ -23,8 +23,8 @@ from fedstep.federation.model_cache import (
     save_model,
 )
 from fedstep.federation.outbox import DeliveryReport, Outbox, audit_transport, flush
-from fedstep.federation.transport import Endpoint, RetryPolicy, Transport, is_exposed
-from fedstep.federation.trust import is_same_server, redact_url
+from fedstep.federation.transport import Endpoint, HttpResponse, RetryPolicy, Transport, is_exposed
+from fedstep.federation.trust import WithheldToken, is_same_server, redact_url
 from fedstep.history.project_store import TURNS, ProjectStore
 from fedstep.schema.schema import schema
 from fedstep.types import Unavailable
@@ -49,7 +49,7 @@ class Aggregator:
             receives the update itself.
         helper_token: The bearer token that the helper accepts.
         confirmed: False where only a file of the repository names the address: then no job asks GitHub for a token.
-        notices: Why a token is not sent, where one is withheld.
+        notices: Why a token is not sent to an address, and what to do, where one is withheld.
     """
 
     url: str
@@ -58,17 +58,21 @@ class Aggregator:
     helper: str = ""
     helper_token: str = field(default="", repr=False)
     confirmed: bool = True
-    notices: tuple[str, ...] = ()
+    notices: tuple[WithheldToken, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class AggregatorLink:
-    """The aggregator's URL, how it is reached and for how long; with a helper, each of the two gets one share."""
+    """The aggregator's URL, how it is reached and for how long; with a helper, each of the two gets one share.
+
+    `notices` are those of `Aggregator`.
+    """
 
     url: str
     send: Transport
     retry: RetryPolicy
     helper: Endpoint | Unavailable = NO_HELPER
+    notices: tuple[WithheldToken, ...] = ()
 
 
 def connect(
@@ -89,7 +93,9 @@ def connect(
     job = environment if aggregator.confirmed else {}
 
     def transport(url: str, token: str) -> Transport:
-        return new_transport(url, token) if new_transport else ci_transport(url, token, job)
+        send = new_transport(url, token) if new_transport else ci_transport(url, token, job)
+        withheld = [notice for notice in aggregator.notices if notice.url == redact_url(url)]
+        return _with_remedy(send, withheld[0]) if withheld else send
 
     helper: Endpoint | Unavailable = NO_HELPER
     if aggregator.helper:
@@ -98,7 +104,20 @@ def connect(
             raise UsageError("--helper is the aggregator itself, which would hold both shares", remedy)
         helper = Endpoint(aggregator.helper, transport(aggregator.helper, aggregator.helper_token))
     retries = RetryPolicy(timeout=aggregator.timeout, deadline=time.monotonic() + seconds)
-    return AggregatorLink(redact_url(aggregator.url), transport(aggregator.url, aggregator.token), retries, helper)
+    send = transport(aggregator.url, aggregator.token)
+    return AggregatorLink(redact_url(aggregator.url), send, retries, helper, aggregator.notices)
+
+
+def _with_remedy(send: Transport, withheld: WithheldToken) -> Transport:
+    """Return the transport that raises for a 401: another token would be withheld, too."""
+
+    def explained(method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float) -> HttpResponse:
+        response = send(method, path, headers, body, timeout)
+        if response.status == 401:
+            raise AggregatorError(f"{withheld.url} answered 401: it wants a token that it knows", withheld.remedy)
+        return response
+
+    return explained
 
 
 def token_warnings(aggregator: Aggregator) -> tuple[str, ...]:
@@ -107,7 +126,7 @@ def token_warnings(aggregator: Aggregator) -> tuple[str, ...]:
     In a private network an unencrypted token may be intended.
     """
     pairs = ((aggregator.url, aggregator.token), (aggregator.helper, aggregator.helper_token))
-    return aggregator.notices + tuple(
+    return tuple(map(str, aggregator.notices)) + tuple(
         f"the token for {redact_url(url)} is sent unencrypted. Use an https:// URL"
         for url, token in pairs
         if url and token.strip() and is_exposed(url)

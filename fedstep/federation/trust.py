@@ -18,12 +18,24 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 LARGEST_FILE = 1 << 16  # bytes
 
 
+class WithheldToken(NamedTuple):
+    """Why no token is sent to an address, and what to do so that one is."""
+
+    url: str  # without its password
+    reason: str
+    remedy: str
+
+    def __str__(self) -> str:
+        """Return both as one line."""
+        return f"no token is sent to {self.url}: {self.reason}. {self.remedy}"
+
+
 class Secret(NamedTuple):
     """A token for one address; `withheld` says why it is not sent to another one."""
 
     token: str = ""
     confirmed: bool = True  # whether the user named the address outside of the repository
-    withheld: str = ""
+    withheld: tuple[WithheldToken, ...] = ()
 
 
 def split_address(url: str) -> SplitResult | None:
@@ -96,7 +108,13 @@ def _port(parts: SplitResult) -> int:
 
 
 def resolve_secret(
-    url: str, token: str, token_for: str, from_repository: bool, token_from_repository: bool, trusted: frozenset[str]
+    url: str,
+    token: str,
+    token_for: str,
+    from_repository: bool,
+    token_from_repository: bool,
+    trusted: frozenset[str],
+    role: str = "aggregator",
 ) -> Secret:
     """Return what may be sent to an address.
 
@@ -107,6 +125,7 @@ def resolve_secret(
         from_repository: Whether a file of the repository names the address.
         token_from_repository: Whether it has the token, too, which is then no secret of the user.
         trusted: The addresses that the user has confirmed.
+        role: Whose address it is, `aggregator` or `helper`: remedies name its variables.
     """
     pinned, _, secret = token.strip().rpartition(" ")
     owner, address = normalize_address(pinned or token_for), normalize_address(url)
@@ -114,17 +133,12 @@ def resolve_secret(
         raise UsageError("the address that the token belongs to is no URL", "Give it as `URL TOKEN`.")
     if owner:
         belongs = owner == address
-        return Secret(secret if belongs else "", belongs or not from_repository, "" if belongs else _foreign(url))
+        return Secret(secret) if belongs else Secret("", not from_repository, (_foreign(url, role),))
     if not from_repository or address in trusted:
         return Secret(secret)
     if token_from_repository or not secret:
         return Secret(secret, confirmed=False)
-    return Secret("", confirmed=False, withheld=_describe_unconfirmed(url))
-
-
-def no_job_token(url: str) -> str:
-    """Return the notice that a job's own token is not requested for an address."""
-    return _describe_unconfirmed(url)
+    return Secret("", confirmed=False, withheld=(withhold_unconfirmed(url, role),))
 
 
 def load_trusted(environment: Mapping[str, str], root: str) -> frozenset[str]:
@@ -164,13 +178,14 @@ def trusted_file(environment: Mapping[str, str]) -> str:
     return os.path.join(folder, "fedstep", "trusted") if os.path.isabs(folder) else ""
 
 
-def _describe_unconfirmed(url: str) -> str:
+def withhold_unconfirmed(url: str, role: str = "aggregator") -> WithheldToken:
+    """Return the notice that no token is sent to an address, also no job's own one, that the user did not confirm."""
     redacted = redact_url(url)
-    return (
-        f"no token is sent to {redacted}: only a file of the repository names it. Name it in FEDSTEP_AGGREGATOR, "
-        f"or run: fedstep trust {redacted}"
-    )
+    remedy = f"Name it in FEDSTEP_{role.upper()}, or run: fedstep trust {redacted}"
+    return WithheldToken(redacted, "only a file of the repository names it", remedy)
 
 
-def _foreign(url: str) -> str:
-    return f"no token is sent to {redact_url(url)}: the token belongs to another address"
+def _foreign(url: str, role: str) -> WithheldToken:
+    redacted, variable = redact_url(url), "FEDSTEP_HELPER_TOKEN" if role == "helper" else "FEDSTEP_TOKEN"
+    remedy = f"Set {variable} to `{redacted} TOKEN` with a token of that {role}"
+    return WithheldToken(redacted, "the token belongs to another address", remedy)

@@ -6,7 +6,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from fedstep.config import NOT_IN_FILES
 from fedstep.errors import InputError
 from fedstep.ingest.git_process import RECEIVE_PACK, _replacements, _steering, run_git, run_remote_git
 from fedstep.ingest.mutes import Acknowledgement, add_acknowledgement
+from fedstep.server.identity import TokenBook
 from tests.helpers.cli import Checkout, aggregator, answering, forty_tests, new_checkout, recording, server
 
 TOKEN = "a-secret-of-sixteen-characters"
@@ -48,6 +49,28 @@ class TestSecrets:
             assert TOKEN.encode() not in b"".join(requests)
             assert f"no token is sent to {url}" in ran.err
             assert f"fedstep trust {url}" in ran.err
+
+    @pytest.mark.parametrize("options", [(), ("--private-model",)], ids=["public", "private"])
+    def test_refusal_names_what_lets_a_withheld_token_go(self, options, tmp_path: Path, learned_history: Path):
+        """A second line said to set the token that was set, and `doctor` that none is configured."""
+        with closing(TokenBook(f"sqlite:///{tmp_path / 'aggregator.db'}")) as book:
+            token = book.create("acme", 0.0)
+        place = new_checkout(tmp_path / "repo", learned_history).with_env(FEDSTEP_TOKEN=token)
+        with aggregator(tmp_path, *options) as url:
+            (place.root / ".fedstep.toml").write_text(f'aggregator = "{url}"\n')
+            remedy, refused = f"Name it in FEDSTEP_AGGREGATOR, or run: fedstep trust {url}", f"{url} answered 401"
+            for command in (("train", "--junit", place.report(forty_tests(1))), ("pull",) if options else ("push",)):
+                ran = place.run(*command)
+                assert ran.err.count(f"{refused}: it wants a token that it knows. {remedy}") == 1, ran.err
+                assert "Set FEDSTEP_TOKEN" not in ran.err
+            checks = json.loads(place.run("doctor", "--json").out)["checks"]
+            found = {check["name"]: (check["state"], check["fix"]) for check in checks}
+            assert found["Token"] == ("warning", remedy)
+            assert found["Aggregator" if options else "Welcome"] == ("problem", remedy)
+            foreign = place.with_env(FEDSTEP_TOKEN=f"https://other.example {token}")
+            assert f"it knows. Set FEDSTEP_TOKEN to `{url} TOKEN`" in foreign.run(command[0]).err
+            place.run("trust", url)
+            assert place.run(command[0]).err == ""
 
     def test_token_goes_where_the_user_confirmed(self, tmp_path: Path, learned_history: Path):
         place = new_checkout(tmp_path / "repo", learned_history).with_env(FEDSTEP_TOKEN=TOKEN)

@@ -30,6 +30,7 @@ def resolve(
     from_repository: bool = True,
     token_from_repository: bool = False,
     trusted: frozenset[str] = frozenset(),
+    role: str = "aggregator",
 ):
     return resolve_secret(
         url,
@@ -38,6 +39,7 @@ def resolve(
         from_repository=from_repository,
         token_from_repository=token_from_repository,
         trusted=trusted,
+        role=role,
     )
 
 
@@ -50,8 +52,16 @@ class TestResolve:
         """One sentence says so and names both remedies."""
         secret = resolve(THEIRS)
         assert (secret.token, secret.confirmed) == ("", False)
-        assert "FEDSTEP_AGGREGATOR" in secret.withheld
-        assert f"fedstep trust {THEIRS}" in secret.withheld
+        (notice,) = secret.withheld
+        assert "FEDSTEP_AGGREGATOR" in str(notice)
+        assert f"fedstep trust {THEIRS}" in str(notice)
+
+    def test_remedy_names_the_variables_of_the_helper(self):
+        """Both were told to set those of the aggregator, which changes nothing for the helper."""
+        (unconfirmed,) = resolve(THEIRS, role="helper").withheld
+        assert "FEDSTEP_HELPER," in unconfirmed.remedy
+        (foreign,) = resolve(THEIRS, f"{OURS} t0ken", role="helper").withheld
+        assert f"FEDSTEP_HELPER_TOKEN to `{THEIRS} TOKEN`" in foreign.remedy
 
     def test_confirmed_address_gets_the_token(self):
         assert resolve(trusted=frozenset({normalize_address(OURS)})).token == "t0ken"
@@ -63,7 +73,9 @@ class TestResolve:
         for from_repository in (True, False):
             secret = resolve(THEIRS, pinned, from_repository=from_repository)
             assert secret.token == ""
-            assert "belongs to another address" in secret.withheld
+            (notice,) = secret.withheld
+            assert "belongs to another address" in str(notice)
+            assert f"FEDSTEP_TOKEN to `{THEIRS} TOKEN`" in notice.remedy
 
     def test_address_beside_the_token_pins_it_too(self):
         assert resolve(OURS, token_for=OURS).token == "t0ken"

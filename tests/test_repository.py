@@ -97,6 +97,42 @@ class TestWorkflow:
         assert jobs["test"]["strategy"]["matrix"]["python"] == [promised[0], promised[-1]]
 
 
+class TestCodeOwners:
+    GUARDED = (
+        *(".github/CODEOWNERS", ".github/workflows/*.yml", ".github/*requirements.txt", "uv.lock", "pyproject.toml"),
+        *("actions/*/action.yml", "actions/*/step.sh", "actions/*/requirements.txt", "jenkins/vars/*.groovy"),
+        *(
+            "docs/deploy/*requirements.txt",
+            "docs/deploy/Dockerfile",
+            "fedstep/server/auth.py",
+            "fedstep/server/oidc.py",
+        ),
+        *("fedstep/server/identity.py", "fedstep/federation/trust.py", "fedstep/federation/ci_token.py"),
+    )
+
+    def rules(self) -> dict[str, list[str]]:
+        """Return the owners by path, without the rule for everything, which may be loosened."""
+        lines = (GITHUB / "CODEOWNERS").read_text(encoding="utf-8").splitlines()
+        words = [line.split() for line in lines if line and not line.startswith("#")]
+        return {path: owners for path, *owners in words if path != "*"}
+
+    def test_each_rule_names_what_exists_and_an_owner(self) -> None:
+        """GitHub ignores a rule for a path that was renamed, and one without an owner takes the review away."""
+        for path, owners in self.rules().items():
+            named = ROOT / path.removeprefix("/")
+            assert path.startswith("/"), f"{path} matches at any depth"
+            assert named.is_dir() if path.endswith("/") else named.is_file(), path
+            assert owners, path
+
+    @pytest.mark.parametrize("glob", GUARDED)
+    def test_what_installs_publishes_or_authenticates_is_there(self, glob: str) -> None:
+        """Workflows, lock files with hashes, the actions, and what decides about tokens, each by a rule of its own."""
+        names = [f"/{path.relative_to(ROOT).as_posix()}" for path in ROOT.glob(glob)]
+        folders = tuple(path for path in self.rules() if path.endswith("/"))
+        assert names
+        assert [name for name in names if name not in self.rules() and not name.startswith(folders)] == []
+
+
 class TestLinks:
     @pytest.mark.parametrize("page", sorted(path.name for path in ROOT.glob("*.md")))
     def test_lead_to_files_that_exist(self, page: str) -> None:

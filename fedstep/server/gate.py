@@ -131,19 +131,21 @@ class Evidence(Protocol):
 class Gate:
     """The rules of a trial. Losses are in units of the task's bound.
 
-    `wrong_promotion`, `wrong_rejection`: the error rates. `liars`: the share of voters that may be dishonest.
-    `distance`: the aggregations that production and the version on trial are apart at least, `first` where
+    `wrong_promotion`, `wrong_rejection`: the error rates; `first_promotion` is that of the first one, which replaces
+    the model that all promises are relative to (docs/decisions/0120). `liars`: the share of voters that may be
+    dishonest. `distance`: the aggregations that production and the version on trial are apart at least, `first` where
     production has learned nothing. `most`: evaluations after which a trial ends. `alone`: evaluations after which
     the version of a sole project is promoted. `voters`: distinct projects and owners needed, where so many are
     known. For sums alone, which do not show who evaluated: `margin` is how much worse production may become over
     all promotions together, `sum_liars` the share of evaluations that may be dishonest, `reach` what each
-    evaluation is clipped to, and `sum_most` what `most` is.
+    evaluation is clipped to, and `sum_most`, `sum_distance` and `sum_wrong_promotion` are as those of single ones.
     """
 
-    wrong_promotion: float = 0.01
+    wrong_promotion: float = 0.05
+    first_promotion: float = 0.01
     wrong_rejection: float = 0.01
     liars: float = 0.3
-    distance: int = 5
+    distance: int = 3
     first: int = 10
     most: int = 50
     alone: int = 20
@@ -152,6 +154,8 @@ class Gate:
     sum_liars: float = 0.2
     reach: float = 0.2
     sum_most: int = 200
+    sum_distance: int = 5
+    sum_wrong_promotion: float = 0.01
 
     def decide(self, evidence: Evidence, spent: float = 0.0) -> Verdict:
         """Return the verdict on a trial, with `spent` of the margin used up before it.
@@ -379,7 +383,7 @@ def _bound_mean_of_sums(sums: Sequence[EvaluationSum], count: float, variance: f
     total = sum(part.total for part in sums)
     tuned = TUNED + sums[0].noise_variance  # known before the sums are: their values must not choose it
     low = (total - _deviation(variance, tuned, gate.wrong_rejection)) / count
-    high = (total + _deviation(variance, tuned, gate.wrong_promotion)) / count
+    high = (total + _deviation(variance, tuned, gate.sum_wrong_promotion)) / count
     low, high, mean = (gate.reach * max(-1.0, min(1.0, value)) for value in (low, high, total / count))
     return (low - dishonest) / share, (high + dishonest) / share, (mean + dishonest) / share
 

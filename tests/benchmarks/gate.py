@@ -51,19 +51,33 @@ def partly(share: float, damage: float, rest: float = 0.0) -> Draw:
     return lambda dice: damage if dice.random() < share else max(-1.0, min(1.0, dice.gauss(rest, 0.1)))
 
 
-def tried(draw: Draw, dice: Random, lies: Lies = HONEST, spent: float = 0.0, every: int = 1) -> Verdict:
+def of_batches(draw: Draw, batches: int) -> Draw:
+    """Evaluations that are the mean of so many batches, of which `draw` has one; only the mean is clipped."""
+    return lambda dice: max(-1.0, min(1.0, statistics.fmean(draw(dice) for _ in range(batches))))
+
+
+def tried(
+    draw: Draw, dice: Random, lies: Lies = HONEST, spent: float = 0.0, every: int = 1, gate: Gate | None = None
+) -> Verdict:
     """One trial, looked at after so many evaluations each time, until it ends."""
     votes: list[Evaluation] = []
     while True:
         votes += [_vote(draw, dice, lies) for _ in range(every)]
-        verdict = Gate().decide(UpdateEvaluations(votes, MANY), spent)
+        verdict = (gate or Gate()).decide(UpdateEvaluations(votes, MANY), spent)
         if verdict.outcome != "open":
             return verdict
 
 
-def rates(draw: Draw, lies: Lies = HONEST, trials: int = 300, spent: float = 0.0, every: int = 1) -> dict[str, float]:
+def rates(
+    draw: Draw,
+    lies: Lies = HONEST,
+    trials: int = 300,
+    spent: float = 0.0,
+    every: int = 1,
+    gate: Gate | None = None,
+) -> dict[str, float]:
     """The shares of trials promoted and rejected, and the median number of evaluations they took."""
-    verdicts = [tried(draw, Random(seed), lies, spent, every) for seed in range(trials)]
+    verdicts = [tried(draw, Random(seed), lies, spent, every, gate) for seed in range(trials)]
     return {
         "promoted": _share(verdicts, "promoted"),
         "rejected": _share(verdicts, "rejected"),
@@ -164,13 +178,14 @@ def main() -> None:
         "20 % of the builds lose 1.0": partial(rates, partly(0.2, 1.0)),
         "40 % of the builds lose 1.0, the others gain 0.05": partial(rates, partly(0.4, 1.0, -0.05)),
         "50 % of the builds lose 1.0, the others gain 0.05": partial(rates, partly(0.5, 1.0, -0.05)),
-        "10 % of the builds lose 10, of which 1.0 is seen, the others gain 0.20": partial(
-            rates, partly(0.1, 1.0, -0.2)
-        ),
-        "5 % of the builds lose 20, of which 1.0 is seen, the others gain 0.20": partial(
-            rates, partly(0.05, 1.0, -0.2)
-        ),
     }
+    for share, damage in ((0.1, 10.0), (0.05, 20.0)):
+        cases |= {
+            f"{share:.0%} of batches lose {damage:.0f}, the others gain 0.20, {count} in an evaluation": partial(
+                rates, of_batches(partly(share, damage, -0.2), count)
+            )
+            for count in (1, 9)
+        }
     for name, figures in cases.items():
         print(f"{name}: {figures()}", flush=True)
     for mean in (0.0, -0.05, 0.15, 0.30, 0.50):

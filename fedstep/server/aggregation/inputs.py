@@ -1,6 +1,6 @@
 """The values that an aggregation reads and writes: versions, updates, trials and how they ended."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
@@ -84,6 +84,7 @@ class ModelState:
     `version` is its number: the first one that no version of any schema has, for another schema's aggregator may write
     to the same store. `spent` is the margin used up by task, `restarted` when each task last went back; times are in
     seconds since 1970. `earlier` has the candidates before the current one, the newest first, as far as they are read.
+    `promoted` has the tasks of which a version was ever promoted.
     """
 
     current: CurrentModels
@@ -92,6 +93,7 @@ class ModelState:
     restarted: Mapping[str, float]
     now: float
     earlier: Sequence[ModelVersion] = field(default=(), kw_only=True)
+    promoted: Collection[str] = field(default=(), kw_only=True)
 
     def last_restart(self, task: str) -> float:
         """Return when the task last went back to its production; -inf for never, or for a clock that was ahead."""

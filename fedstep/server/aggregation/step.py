@@ -146,10 +146,13 @@ def advance(
 
 
 def _of_task(gate: Gate, state: ModelState, name: str, rules: Mapping[str, AggregationRules]) -> Gate:
-    """Return the gate of a task, whose first trial is later where it began without a starter model.
+    """Return the gate of a task, which asks for more before the first promotion.
 
-    The few words of five aggregations may order tests worse than none at all (docs/decisions/0112).
+    The first trial is later where the task began without a starter model: the few words of five aggregations may order
+    tests worse than none at all (docs/decisions/0112).
     """
+    if name not in state.promoted:
+        gate = replace(gate, wrong_promotion=gate.first_promotion)
     production = state.current.production[name].tolist()
     learned = production != list(rules[name].start) if rules[name].start else any(production)
     return gate if learned else replace(gate, distance=max(gate.distance, gate.first))
@@ -456,7 +459,8 @@ def advance_by_sums(
         name: _add_sum(vector, sums[name], rules[name]) if name in sums else vector
         for name, vector in state.current.candidate.vectors.items()
     }
-    return advance(state, vectors, evidence, rules, gate and replace(gate, first=gate.distance))
+    of_sums = gate and replace(gate, distance=gate.sum_distance, first=gate.sum_distance)
+    return advance(state, vectors, evidence, rules, of_sums)
 
 
 def _add_sum(vector: Vector, task_sum: TaskSum, rules: AggregationRules) -> Vector:

@@ -381,6 +381,7 @@ class Store:
             version=session.versions.next_version(),
             spent=session.trials.spent_margins(),
             restarted=session.trials.last_restarts(),
+            promoted=session.trials.promoted_tasks(),
             now=now,
             earlier=session.versions.earlier(),
             buffered=tuple(buffered.values()),

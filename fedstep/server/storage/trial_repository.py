@@ -1,7 +1,7 @@
 """The trials in the database: the open ones with their evaluations, and how the others ended."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from sqlalchemy import Connection, delete, func, insert, select
 
@@ -70,6 +70,11 @@ class TrialRepository:
         ).scalar_subquery()
         rows = self._connection.execute(select(verdicts.c.task, verdicts.c.spent).where(verdicts.c.id.in_(newest)))
         return {row.task: row.spent for row in rows}
+
+    def promoted_tasks(self) -> Collection[str]:
+        """Return the tasks of which a version was ever promoted."""
+        promoted = (verdicts.c.schema == self._schema) & (verdicts.c.outcome == "promoted")
+        return frozenset(self._connection.execute(select(verdicts.c.task).where(promoted).distinct()).scalars())
 
     def last_restarts(self) -> Mapping[str, float]:
         """Return by task when it last went back to its production after a rejection, in seconds since 1970."""

@@ -20,7 +20,7 @@ from tests.studies.poisoning.attacks import ATTACKS, four, frequent, one_owner, 
 from tests.studies.poisoning.federation import LOOK, Plan, run
 from tests.studies.poisoning.world import RATES
 
-FOLDS = 80
+FOLDS = 100
 CLOSE, LOCATIONS = 0.02, ("zero", "starter")
 CLOSE_TO_CANDIDATE, CLOSE_AT = 0.01, 60  # production without an attack, after so many aggregations
 SHARES = ("0%", "20%", "30%", "10%", "alone")

@@ -61,6 +61,7 @@ class MemoryStore:
             version=current.candidate.version + 1,
             spent={outcome.trial.task: outcome.verdict.spent for _, outcome in self._ended},
             restarted={outcome.trial.task: made.created for made, outcome in self._ended if outcome.restarted},
+            promoted={outcome.trial.task for _, outcome in self._ended if outcome.verdict.outcome == "promoted"},
             now=now,
             earlier=self._earlier,
             buffered=tuple(

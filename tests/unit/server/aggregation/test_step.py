@@ -30,6 +30,7 @@ RULES = {
 GATE = Gate()
 BETTER = tuple(Evaluation(f"p{n % 9}", f"o{n % 9}", -0.3) for n in range(60))
 ACTIVE = ActiveCounts(9, 9)
+SLIGHTLY_BETTER = tuple(Evaluation(f"p{n % 9}", f"o{n % 9}", 0.3 * (n % 5) - 0.69) for n in range(60))
 WORSE = tuple(Evaluation(vote.project, vote.owner, 0.3) for vote in BETTER)
 
 
@@ -61,14 +62,14 @@ class TestTrial:
 
     def test_task_without_a_trial_begins_one_with_its_candidate(self, moment):
         """A task without a trial begins one with its newest vector."""
-        made = next_version(moment, RULES, GATE)
+        made = next_version(moment, RULES, replace(GATE, distance=5))
         fresh = {trial.task: trial for trial in made.trials}
         assert fresh["flaky"] == moment.current.trials["flaky"]
         vector = made.version.vectors["build-duration"]
         assert fresh["build-duration"] == Trial("build-duration", 5, 0, 2000.0, vector)
 
-    @pytest.mark.parametrize(("version", "tried"), [(1, False), (4, False), (5, True)])
-    def test_a_trial_waits_for_five_aggregations(self, moment, version: int, tried: bool):
+    @pytest.mark.parametrize(("version", "tried"), [(1, False), (2, False), (3, True)])
+    def test_a_trial_waits_for_three_aggregations(self, moment, version: int, tried: bool):
         """A version of one aggregation from zero moves the intercept, and the order of tests in any direction."""
         early = replace(moment, version=version, current=replace(moment.current, trials={}))
         made = next_version(early, RULES, GATE)
@@ -86,7 +87,7 @@ class TestTrial:
         assert ("flaky" in tasks, "build-duration" in tasks) == (tried, True)
 
     def test_mean_of_the_newest_five_candidates_is_tried(self, moment):
-        """One that is not five aggregations after production knows too little, or was there before it."""
+        """One that is not three aggregations after production knows too little, or was there before it."""
         earlier = [replace(moment.current.candidate, version=n, vectors=vectors(n / 10)) for n in (13, 12, 11, 10)]
         candidate = replace(moment.current.candidate, version=14, vectors=vectors(1.4))
         current = replace(moment.current, candidate=candidate, trials={})
@@ -94,7 +95,7 @@ class TestTrial:
         made = next_version(late, RULES, GATE)
         assert made.version.vectors["flaky"] == vectors(1.4)["flaky"]
         assert made.trials[0].vector.tolist() == pytest.approx([(1.4 + 1.4 + 1.3 + 1.2 + 1.1) / 5] * 5)
-        since = {**candidate.sources, "flaky": 8}
+        since = {**candidate.sources, "flaky": 10}
         after = replace(late, current=replace(current, candidate=replace(candidate, sources=since)))
         made = next_version(after, RULES, GATE)
         assert made.trials[0].vector.tolist() == pytest.approx([(1.4 + 1.4 + 1.3) / 3] * 5)
@@ -111,6 +112,19 @@ class TestTrial:
         current = replace(late.current, trials={})
         after = replace(late, buffered=(), earlier=earlier, current=current, restarted={"flaky": 1500.0})
         assert next_version(after, RULES, GATE).trials[0].vector.tolist() == pytest.approx([0.4] * 5)
+
+    def test_first_promotion_of_a_task_needs_more_evidence(self, moment):
+        """It replaces the model that all promises are relative to; the task that was promoted before needs less."""
+        heard = {"flaky": UpdateEvaluations(SLIGHTLY_BETTER, ACTIVE)}
+        outcomes = [
+            [one.verdict.outcome for one in next_version(state, RULES, GATE).decisions]
+            for state in (
+                replace(moment, evidence=heard),
+                replace(moment, evidence=heard, promoted={"build-duration"}),
+                replace(moment, evidence=heard, promoted={"flaky"}),
+            )
+        ]
+        assert outcomes == [["undecided"], ["undecided"], ["promoted"]]
 
     def test_nothing_is_tried_while_candidate_is_production(self, moment):
         task = moment.current.candidate
@@ -171,7 +185,7 @@ class TestMeans:
         assert made.means["build-duration"] != made.vectors["build-duration"]
 
     def test_a_task_without_a_window_has_no_mean(self, moment):
-        assert next_version(moment, RULES, GATE).version.means == {}
+        assert next_version(moment, RULES, replace(GATE, distance=5)).version.means == {}
 
 
 class TestRestart:

@@ -173,7 +173,7 @@ class TestSums:
 class TestEvaluations:
     def test_sums_of_evaluations_promote_the_version(self, tmp_path):
         """Evaluations of the version on trial promote it by their sums alone."""
-        with closing(Pair(tmp_path, Gate(voters=FEWEST, distance=1, first=1))) as pair:
+        with closing(Pair(tmp_path, Gate(voters=FEWEST, sum_distance=1))) as pair:
             pair.keep(*(drawn(number) for number in range(3)))
             pair.aggregate()
             assert set(pair.store.current().trials) == {"flaky"}

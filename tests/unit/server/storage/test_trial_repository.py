@@ -143,6 +143,25 @@ class TestVerdicts:
         store.aggregate(step, 5.0)
         assert figures == [{}, {}, {"flaky": 0.07}]
 
+    def test_tasks_that_were_ever_promoted_are_known(self, store, update):
+        """A verdict that promoted nothing is none, and a later one that promotes nothing takes none away."""
+        seen = []
+
+        def step(moment):
+            seen.append(set(moment.promoted))
+            return gated(moment)
+
+        store.accept([offer(update(1, project=7))], 0, 10, 1.0)
+        store.aggregate(step, 2.0)
+        for turn, score in enumerate((0.1, -0.1, 0.1), start=1):
+            trial = store.current().trials["flaky"].version
+            evaluations = [scored(update, 40 * turn + number, turn, trial, score) for number in range(30)]
+            store.accept(evaluations, turn, 100, turn + 2.0)
+            store.aggregate(step, turn + 2.5)
+        store.aggregate(step, 9.0)
+        assert [one.outcome for one in store.lineage(10).verdicts] == ["rejected", "promoted", "rejected"]
+        assert seen == [set(), set(), set(), {"flaky"}, {"flaky"}]
+
 
 class TestMeans:
     def test_what_is_tried_and_promoted_is_the_stored_mean(self, store, update, url, ours):

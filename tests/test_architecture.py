@@ -22,7 +22,7 @@ LIGHT = (
 )
 # Measured; the aims are in tests/house.py and tests/flows.py. Lower a number when a change allows it.
 MODULES_SO_FAR = 160
-LINES_SO_FAR = 48_396
+LINES_SO_FAR = 48_391
 FLOWS_SO_FAR = {"predict": 17, "triage": 29, "train": 40, "POST /v1/updates": 15, "aggregate and gate": 13}
 CODE_IN_DATA = re.compile(r"pickle|marshal|joblib\.load|\beval\(|\bexec\(")
 

@@ -133,8 +133,8 @@ class Gate:
 
     `wrong_promotion`, `wrong_rejection`: the error rates; `first_promotion` is that of the first one, which replaces
     the model that all promises are relative to (docs/decisions/0120). `liars`: the share of voters that may be
-    dishonest. `distance`: the aggregations that production and the version on trial are apart at least, `first` where
-    production has learned nothing. `most`: evaluations after which a trial ends. `alone`: evaluations after which
+    dishonest. `distance`: the aggregations that production and the version on trial are apart at least, `first` before
+    the first promotion. `most`: evaluations after which a trial ends. `alone`: evaluations after which
     the version of a sole project is promoted. `voters`: distinct projects and owners needed, where so many are
     known. For sums alone, which do not show who evaluated: `margin` is how much worse production may become over
     all promotions together, `sum_liars` the share of evaluations that may be dishonest, `reach` what each
@@ -142,7 +142,7 @@ class Gate:
     """
 
     wrong_promotion: float = 0.05
-    first_promotion: float = 0.01
+    first_promotion: float = 0.02
     wrong_rejection: float = 0.01
     liars: float = 0.3
     distance: int = 3

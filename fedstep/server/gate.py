@@ -7,7 +7,7 @@ Biometrika 1974), within the boundary of a test that ends after some evaluations
 optimal one-parameter boundaries for group sequential trials", Biometrics 1987). A version is promoted only as a proven
 improvement. Sums of evaluations, with or without noise, are bounded by a normal mixture (Howard et al., "Time-uniform,
 nonparametric, nonasymptotic confidence sequences", Annals of Statistics 2021), and a version may be worse by a margin
-(docs/decisions/0055, 0087, 0093).
+(docs/decisions/0055, 0087, 0093, 0120).
 """
 
 from collections import Counter
@@ -131,22 +131,22 @@ class Evidence(Protocol):
 class Gate:
     """The rules of a trial. Losses are in units of the task's bound.
 
-    `wrong_promotion`, `wrong_rejection`: the error rates; `first_promotion` is that of the first one, which replaces
-    the model that all promises are relative to (docs/decisions/0120). `liars`: the share of voters that may be
-    dishonest. `distance`: the aggregations that production and the version on trial are apart at least, `first` before
-    the first promotion. `most`: evaluations after which a trial ends. `alone`: evaluations after which
-    the version of a sole project is promoted. `voters`: distinct projects and owners needed, where so many are
-    known. For sums alone, which do not show who evaluated: `margin` is how much worse production may become over
-    all promotions together, `sum_liars` the share of evaluations that may be dishonest, `reach` what each
-    evaluation is clipped to, and `sum_most`, `sum_distance` and `sum_wrong_promotion` are as those of single ones.
+    `wrong_promotion`, `wrong_rejection`: the error rates; `first_wrong_promotion` is that of the first promotion,
+    which replaces the model that all promises are relative to (docs/decisions/0120). `liars`: the share of voters that
+    may be dishonest. `distance`: the aggregations that production and the version on trial are apart at least,
+    `first_distance` before the first promotion. `most`: evaluations after which a trial ends. `alone`: those after
+    which the version of a sole project is promoted. `voters`: distinct projects and owners needed, where so many are
+    known. For sums alone, which do not show who evaluated: `margin` is how much worse production may become over all
+    promotions together, `sum_liars` the share of evaluations that may be dishonest, `reach` what each evaluation is
+    clipped to, and `sum_most`, `sum_distance` and `sum_wrong_promotion` are as those of single ones.
     """
 
     wrong_promotion: float = 0.05
-    first_promotion: float = 0.02
+    first_wrong_promotion: float = 0.02
     wrong_rejection: float = 0.01
     liars: float = 0.3
     distance: int = 3
-    first: int = 10
+    first_distance: int = 10
     most: int = 50
     alone: int = 20
     voters: int = 5

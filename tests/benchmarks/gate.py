@@ -25,6 +25,7 @@ from fedstep.server.gate import (
 )
 from tests.benchmarks.federation import POISONS, Plan, poisoned, run
 
+GATE = Gate()
 PROJECTS = 20
 MANY = ActiveCounts(PROJECTS, PROJECTS)
 Draw = Callable[[Random], float]
@@ -57,13 +58,13 @@ def of_batches(draw: Draw, batches: int) -> Draw:
 
 
 def tried(
-    draw: Draw, dice: Random, lies: Lies = HONEST, spent: float = 0.0, every: int = 1, gate: Gate | None = None
+    draw: Draw, dice: Random, lies: Lies = HONEST, spent: float = 0.0, every: int = 1, gate: Gate = GATE
 ) -> Verdict:
     """One trial, looked at after so many evaluations each time, until it ends."""
     votes: list[Evaluation] = []
     while True:
         votes += [_vote(draw, dice, lies) for _ in range(every)]
-        verdict = (gate or Gate()).decide(UpdateEvaluations(votes, MANY), spent)
+        verdict = gate.decide(UpdateEvaluations(votes, MANY), spent)
         if verdict.outcome != "open":
             return verdict
 
@@ -74,7 +75,7 @@ def rates(
     trials: int = 300,
     spent: float = 0.0,
     every: int = 1,
-    gate: Gate | None = None,
+    gate: Gate = GATE,
 ) -> dict[str, float]:
     """The shares of trials promoted and rejected, and the median number of evaluations they took."""
     verdicts = [tried(draw, Random(seed), lies, spent, every, gate) for seed in range(trials)]
@@ -112,7 +113,7 @@ def noised_trial(draw: Draw, seed: int, projects: int = 100, most: int = 400) ->
         updates = (Update("", 2, f"{n:032x}", str(n), {}, {"flaky": delta}, {"flaky": v}) for n, v in enumerate(votes))
         buffered = tuple(StoredUpdate(b"", project=update.project, known=update) for update in updates)
         made = next_private_version(
-            replace(moment, buffered=buffered, evidence={"flaky": EvaluationSums(told)}), rules, Gate(), noise
+            replace(moment, buffered=buffered, evidence={"flaky": EvaluationSums(told)}), rules, GATE, noise
         )
         told = (*told, made.releases["flaky"])
         if made.decisions:

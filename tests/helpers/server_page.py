@@ -38,7 +38,7 @@ def grow(url: str, ours: Schema, until: float = NOW, rounds: int = len(DIFFERENC
     dice, fits = Random(7), shape(ours)
     store = Store(url, fits)
     version = store.start(initial_vectors(load_starter_bytes(), fits), until - 8 * DAY)
-    step = partial(next_version, rules=default_rules(ours), gate=Gate(distance=1, first=1))
+    step = partial(next_version, rules=default_rules(ours), gate=Gate(distance=1, first_distance=1))
     for number in range(rounds):
         now = until - 6.4 * DAY * (rounds - 1 - number) / rounds
         current = store.current()

@@ -16,7 +16,7 @@ def make_version(moment):
 
 
 def gated(moment):
-    return next_version(moment, RULES, Gate(alone=3, distance=1, first=1))
+    return next_version(moment, RULES, Gate(alone=3, distance=1, first_distance=1))
 
 
 def offer(update) -> UpdateOffer:

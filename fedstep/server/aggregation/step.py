@@ -150,7 +150,7 @@ def _of_task(gate: Gate, state: ModelState, name: str) -> Gate:
     """
     if name in state.promoted:
         return gate
-    return replace(gate, wrong_promotion=gate.first_promotion, distance=max(gate.distance, gate.first))
+    return replace(gate, wrong_promotion=gate.first_wrong_promotion, distance=max(gate.distance, gate.first_distance))
 
 
 def _advance_mean(before: ModelVersion, name: str, vector: Vector, window: int, version: int) -> Vector:
@@ -454,7 +454,7 @@ def advance_by_sums(
         name: _add_sum(vector, sums[name], rules[name]) if name in sums else vector
         for name, vector in state.current.candidate.vectors.items()
     }
-    of_sums = gate and replace(gate, distance=gate.sum_distance, first=gate.sum_distance)
+    of_sums = gate and replace(gate, distance=gate.sum_distance, first_distance=gate.sum_distance)
     return advance(state, vectors, evidence, rules, of_sums)
 
 

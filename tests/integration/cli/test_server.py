@@ -41,7 +41,7 @@ def url(tmp_path) -> str:
         store.start({name: zeros(task.size()) for name, task in schema().tasks.items()}, 0.0)
 
         def step(moment):
-            return next_version(moment, default_rules(schema()), Gate(alone=2, distance=1, first=1))
+            return next_version(moment, default_rules(schema()), Gate(alone=2, distance=1, first_distance=1))
 
         store.accept([offer(sent(1))], 0, 10, 1.0)
         store.aggregate(step, 2.0)

@@ -48,7 +48,7 @@ def books(tmp_path):
             for offer, answer in zip(offers, store.accept(offers, version.version, 100, turn), strict=True):
                 bodies[offer.id], promised[offer.id] = offer.body, expect(StoredReceipt, answer).receipt
             if turn < 2:
-                step = partial(next_version, rules=default_rules(schema()), gate=Gate(distance=1, first=1))
+                step = partial(next_version, rules=default_rules(schema()), gate=Gate(distance=1, first_distance=1))
                 version = present(store.aggregate(step, turn + 0.5))
     return url, tmp_path / "a.db", bodies, promised
 

@@ -37,7 +37,7 @@ RULES = {"flaky": AggregationRules(1.0), "build-duration": AggregationRules(0.2)
 
 
 def make_version(moment):
-    return next_version(moment, RULES, Gate(alone=3, distance=1, first=1))
+    return next_version(moment, RULES, Gate(alone=3, distance=1, first_distance=1))
 
 
 def offer(update) -> UpdateOffer:
@@ -200,7 +200,10 @@ class TestConnections:
 
     def test_every_route_answers_from_postgresql(self, database, settings, open_aggregator, update):
         settings = replace(
-            settings, store=database, buffer=BufferPolicy(updates=1, seconds=0.05), gate=Gate(distance=1, first=1)
+            settings,
+            store=database,
+            buffer=BufferPolicy(updates=1, seconds=0.05),
+            gate=Gate(distance=1, first_distance=1),
         )
         with open_aggregator(settings) as house:
             for number in (1, 2):

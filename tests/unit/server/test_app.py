@@ -302,7 +302,7 @@ class TestFailures:
 
     def test_evaluations_of_runners_promote_a_version(self, open_aggregator, settings, ours, update):
         """Runners evaluate a version, and their evaluations put it into production."""
-        with open_aggregator(replace(settings, gate=Gate(alone=2, distance=1, first=1))) as house:
+        with open_aggregator(replace(settings, gate=Gate(alone=2, distance=1, first_distance=1))) as house:
             for number in (1, 2):
                 push(pack_update(update(number, project=7)), URL, house.send, ONCE)
             until(lambda: version(house, ours) == 1)

@@ -32,10 +32,10 @@ class TestPromotion:
         assert found["median votes"] <= 40
 
     def test_version_that_is_not_better_is_promoted_in_1_of_20(self):
-        """Whenever it is looked at; a version must be better, not only not worse. The first one in 1 of 100."""
+        """Whenever it is looked at; a version must be better, not only not worse. The first one in 1 of 50."""
         as_good = normal(0.0, 0.1)
         assert rates(as_good, trials=150, every=10)["promoted"] <= 0.06
-        first = replace(GATE, wrong_promotion=GATE.first_promotion)
+        first = replace(GATE, wrong_promotion=GATE.first_wrong_promotion)
         assert rates(as_good, trials=150, every=10, gate=first)["promoted"] <= 0.02
 
     def test_early_looks_need_more_evidence(self):

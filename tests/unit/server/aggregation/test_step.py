@@ -61,7 +61,7 @@ class TestTrial:
         assert made.decisions == ()
 
     def test_task_without_a_trial_begins_one_with_its_candidate(self, moment):
-        """A task without a trial begins one with its newest vector."""
+        """A task without a trial begins one with its newest vector, where no earlier one is old enough for a mean."""
         made = next_version(moment, RULES, replace(GATE, distance=5))
         fresh = {trial.task: trial for trial in made.trials}
         assert fresh["flaky"] == moment.current.trials["flaky"]

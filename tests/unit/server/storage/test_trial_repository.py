@@ -63,7 +63,7 @@ class TestTriedVectors:
     def test_mean_on_trial_outlives_a_restart_and_is_promoted(self, store, ours, url, update):
         """It is no candidate of any version; production, and a rollback to it, are what was on trial."""
         candidates = []
-        for number, gate in enumerate((Gate(distance=9), Gate(distance=9), Gate(distance=1, first=1))):
+        for number, gate in enumerate((Gate(distance=9), Gate(distance=9), Gate(distance=1, first_distance=1))):
             store.accept([offer(update(number, number, project=7))], number, 10, 1.0)
             store.aggregate(partial(next_version, rules=RULES, gate=gate), 2.0)
             candidates.append(np.array(store.current().candidate.vectors["flaky"]))
@@ -132,7 +132,7 @@ class TestVerdicts:
 
         def step(moment):
             figures.append(moment.spent)
-            made = next_version(moment, RULES, Gate(distance=1, first=1))
+            made = next_version(moment, RULES, Gate(distance=1, first_distance=1))
             ended = [replace(one, verdict=replace(one.verdict, spent=0.07)) for one in made.decisions]
             return replace(made, decisions=tuple(ended))
 
